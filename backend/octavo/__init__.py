@@ -1,0 +1,1 @@
+"""Octavo serves large language models from a paged KV cache, behind the protocols that serving platforms speak."""

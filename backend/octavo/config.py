@@ -1,0 +1,50 @@
+"""``EngineConfig``: all that one engine is told about its model and its limits. Read by every floor; knows none of them."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class WeightsFormat(StrEnum):
+    """How the weights lie on disk."""
+
+    SAFETENSORS = "safetensors"
+    GGUF = "gguf"
+    DUMMY = "dummy"
+
+
+class SchedulingPolicy(StrEnum):
+    """Who is served first: by arrival, or by (priority, arrival)."""
+
+    FCFS = "fcfs"
+    PRIORITY = "priority"
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine's settings, resolved and validated; names are vLLM's engine arguments wherever vLLM has the thing.
+
+    ``weights`` is a folder (a Hugging Face snapshot) or one ``.gguf`` file. ``None`` leaves a choice to the engine: the
+    model's own dtype and length, a page size by device, a KV budget from ``gpu_memory_utilization`` (on a CPU: 512 MiB).
+    ``device`` is "cpu" or "cuda[:i]".
+    """
+
+    name: str
+    version: int
+    weights: str
+    weights_format: WeightsFormat
+    tokenizer: str
+    device: str = "cpu"
+    dtype: str | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    gpu_memory_utilization: float = 0.9
+    kv_cache_memory_bytes: int | None = None
+    block_size: int | None = None
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    scheduling_policy: SchedulingPolicy = SchedulingPolicy.FCFS
+    seed: int = 0
+    max_logprobs: int = 20
+    max_queue_size: int = 1024
+    hf_overrides: dict[str, bool | int | float | str | list | dict | None] = {}

@@ -1,0 +1,77 @@
+"""``StepInput`` and ``StepOutput``: one step of the device, as arrays. The scheduler never sees a tensor, the runner never a request."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from octavo.engine.messages import TokenLogprobs
+from octavo.sampling import SamplingParams
+
+
+class KVSpec(NamedTuple):
+    """The shape of one group's cache: a page holds ``page_size`` tokens of keys and values for every layer of the group.
+
+    In memory a page is contiguous: [layer, K/V, KV head, token, dim].
+    """
+
+    page_size: int
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    dtype_bytes: int
+
+    @property
+    def bytes_per_page(self) -> int:
+        """Bytes that one page takes on the device."""
+        return self.page_size * self.num_layers * 2 * self.num_kv_heads * self.head_dim * self.dtype_bytes
+
+
+class RowStart(NamedTuple):
+    """A request takes row ``row`` of the device's state: what the sampler has to know about it from now on.
+
+    ``token_ids``: int32, prompt and everything generated so far (after a preemption there is some). ``seed`` is resolved.
+    ``eos_token_ids`` are those that ``min_tokens`` holds back, empty under ``ignore_eos``.
+    """
+
+    row: int
+    token_ids: np.ndarray
+    num_prompt_tokens: int
+    sampling: SamplingParams
+    sample_index: int
+    seed: int
+    eos_token_ids: tuple[int, ...]
+
+
+class StepInput(NamedTuple):
+    """One step over R rows and T tokens. Rows that decode (one known token each) come first, prefill chunks after them.
+
+    ``starts``: rows taken since the last step, to be set up before anything else.
+    ``rows``: int32 [R], the persistent row of each. ``token_ids``: int32 [T], row after row.
+    ``query_lens``: int32 [R], tokens of each row in this step, summing to T.
+    ``context_lens``: int32 [R], tokens of each row in the cache when the step is done; a row's positions are
+    ``context_len - query_len`` up to ``context_len - 1``.
+    ``page_table``: int32 [R, P], the row's pages in order, padded with 0. ``num_decodes``: how many rows decode.
+    ``samples``: bool [R], whether the row's last position yields a token (false while a prompt is not complete).
+    """
+
+    starts: list[RowStart]
+    rows: np.ndarray
+    token_ids: np.ndarray
+    query_lens: np.ndarray
+    context_lens: np.ndarray
+    page_table: np.ndarray
+    num_decodes: int
+    samples: np.ndarray
+
+
+class StepOutput(NamedTuple):
+    """What a step made, by position in ``StepInput.rows`` (0 .. R-1).
+
+    ``token_ids[r]``: the new tokens of row r, ragged (empty if the row did not sample).
+    ``logprobs[r]``: one entry per new token, for rows that asked. ``prompt_logprobs[r]``: one entry per prompt position
+    that this step *scored* (position p is scored by the logits at p - 1), for rows that asked.
+    """
+
+    token_ids: list[list[int]]
+    logprobs: dict[int, list[TokenLogprobs]]
+    prompt_logprobs: dict[int, list[TokenLogprobs]]

@@ -1,0 +1,123 @@
+"""Every way a request or a load can fail, one exception type per kind; no transport knows more than the kind and the text.
+
+A text is a whole sentence that says what was wrong and what would be right. It holds no path, no address, no repr of an
+internal and nothing of another request. Transports map ``kind`` to their own codes in one table each.
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+
+class ErrorKind(IntEnum):
+    """What went wrong, independent of any transport."""
+
+    INVALID_REQUEST = 1
+    NOT_FOUND = 2
+    UNSUPPORTED = 3
+    OVERLOADED = 4
+    QUEUE_TIMEOUT = 5
+    CANCELLED = 6
+    UNAUTHENTICATED = 7
+    FORBIDDEN = 8
+    ENGINE_DEAD = 9
+    DRAINING = 10
+    LOAD_FAILED = 11
+    INTERNAL = 12
+
+
+class OctavoError(Exception):
+    """Base of all errors that may reach a client; ``str(error)`` is the text the client reads."""
+
+    kind: ErrorKind = ErrorKind.INTERNAL
+
+
+class InvalidRequest(OctavoError):
+    """The request can never be right as it stands."""
+
+    kind = ErrorKind.INVALID_REQUEST
+
+
+class NotFound(OctavoError):
+    """The model, version or resource does not exist or has no available version."""
+
+    kind = ErrorKind.NOT_FOUND
+
+
+class Unsupported(OctavoError):
+    """A known operation that this server does not implement."""
+
+    kind = ErrorKind.UNSUPPORTED
+
+
+class Overloaded(OctavoError):
+    """The queue is full; the same request may succeed later."""
+
+    kind = ErrorKind.OVERLOADED
+
+
+class QueueTimeout(OctavoError):
+    """The request waited in the queue for longer than it allowed."""
+
+    kind = ErrorKind.QUEUE_TIMEOUT
+
+
+class Cancelled(OctavoError):
+    """The client, a deadline or an unload ended the request."""
+
+    kind = ErrorKind.CANCELLED
+
+
+class Unauthenticated(OctavoError):
+    """Credentials are missing or wrong."""
+
+    kind = ErrorKind.UNAUTHENTICATED
+
+
+class Forbidden(OctavoError):
+    """The credentials are right and do not allow this."""
+
+    kind = ErrorKind.FORBIDDEN
+
+
+class EngineDead(OctavoError):
+    """The engine that held the request has died; the text names the first cause."""
+
+    kind = ErrorKind.ENGINE_DEAD
+
+
+class Draining(OctavoError):
+    """The server or the model is on its way out and takes no new requests."""
+
+    kind = ErrorKind.DRAINING
+
+
+class LoadFailed(OctavoError):
+    """A model could not be loaded; the text says what in its folder or weights is wrong."""
+
+    kind = ErrorKind.LOAD_FAILED
+
+
+class Internal(OctavoError):
+    """A bug of ours; the text carries an id that the log has too."""
+
+    kind = ErrorKind.INTERNAL
+
+
+class ErrorFrame(msgspec.Struct, frozen=True, array_like=True):
+    """An ``OctavoError`` on a socket between our processes."""
+
+    kind: ErrorKind
+    text: str
+
+    @staticmethod
+    def of(error: OctavoError) -> "ErrorFrame":
+        """The frame that carries ``error``."""
+        return ErrorFrame(error.kind, str(error))
+
+    def exception(self) -> OctavoError:
+        """The exception that this frame carries."""
+        return _TYPES[self.kind](self.text)
+
+
+_TYPES: dict[ErrorKind, type[OctavoError]] = {cls.kind: cls for cls in OctavoError.__subclasses__()}
