@@ -1,0 +1,16 @@
+"""Errors survive the way between processes with their type and text."""
+
+import pytest
+from octavo.errors import ErrorFrame, ErrorKind, Internal, OctavoError
+
+
+@pytest.mark.parametrize("cls", OctavoError.__subclasses__())
+def test_an_error_crosses_as_itself(cls: type[OctavoError]) -> None:
+    back = ErrorFrame.of(cls("It was wrong.")).exception()
+    assert type(back) is cls
+    assert str(back) == "It was wrong."
+
+
+def test_each_kind_has_one_type() -> None:
+    assert sorted(cls.kind for cls in OctavoError.__subclasses__()) == sorted(ErrorKind)
+    assert Internal.kind is ErrorKind.INTERNAL
