@@ -1,4 +1,4 @@
-"""``StepInput`` and ``StepOutput``: one step of the device, as arrays. The scheduler never sees a tensor, the runner never a request."""
+"""``StepInput`` and ``StepOutput``: one step of the device, as arrays. The scheduler sees no tensor, the runner no request."""
 
 from typing import NamedTuple
 

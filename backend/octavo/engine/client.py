@@ -1,0 +1,125 @@
+"""``EngineClient``: a front end's line to one engine, in its event loop. Knows no text and no transport.
+
+Reads the ZeroMQ socket's descriptor directly: no task, no future and no lock per frame or token.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+from collections.abc import Callable
+
+import msgspec
+import zmq
+
+from octavo.engine.messages import Abort, EngineFrame, EngineOutput, EngineRequest, FinishReason, Submit
+from octavo.errors import EngineDead, ErrorFrame, OctavoError
+
+log = logging.getLogger(__name__)
+
+Sink = Callable[[EngineOutput], None]
+FRAMES_PER_TURN = 64
+_numbers = itertools.count(1)
+
+
+class EngineClient:
+    """Submits requests and hands each output to its request's sink, in the event loop, in order.
+
+    After an output with ``finish`` a sink is never called again. What is submitted or aborted in one turn of the loop
+    travels in one frame, so the samples of one request start together.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Connect to an engine's request address; must be called inside a running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._sinks: dict[int, Sink] = {}
+        self._ids = itertools.count(1)
+        self._submitted: list[EngineRequest] = []
+        self._aborted: list[int] = []
+        self._failure: OctavoError | None = None
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(EngineFrame)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, b"%d.%d" % (os.getpid(), next(_numbers)))
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.connect(address)
+        self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._read)
+
+    def next_id(self) -> int:
+        """A request id that this client has not used."""
+        return next(self._ids)
+
+    @property
+    def num_open(self) -> int:
+        """Requests whose end has not been heard."""
+        return len(self._sinks)
+
+    def submit(self, request: EngineRequest, sink: Sink) -> None:
+        """Send ``request``; ``sink`` gets its outputs. Raises the error of ``fail_all`` once the engine is dead."""
+        if self._failure is not None:
+            raise self._failure
+        self._sinks[request.id] = sink
+        self._submitted.append(request)
+        self._flush_soon()
+
+    def abort(self, request_id: int) -> None:
+        """Stop a request and forget its sink; one that has ended is ignored."""
+        if self._sinks.pop(request_id, None) is not None:
+            self._aborted.append(request_id)
+            self._flush_soon()
+
+    def fail_all(self, error: OctavoError) -> None:
+        """The engine has died: end every open request with ``error`` and refuse new ones with it."""
+        self._failure = error
+        frame = ErrorFrame.of(error)
+        for request_id in list(self._sinks):
+            self._deliver(EngineOutput(request_id, finish=FinishReason.ERROR, error=frame))
+
+    def close(self) -> None:
+        """Disconnect; the engine aborts what is open, and no sink is called any more."""
+        if self._socket.closed:
+            return
+        self._failure = self._failure or EngineDead("The connection to the engine is closed.")
+        self._sinks.clear()
+        self._loop.remove_reader(self._socket.getsockopt(zmq.FD))
+        self._socket.close(linger=0)
+
+    def _flush_soon(self) -> None:
+        if len(self._submitted) + len(self._aborted) == 1:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        submitted, self._submitted = self._submitted, []
+        aborted, self._aborted = self._aborted, []
+        if self._socket.closed:
+            return
+        if submitted:
+            self._socket.send(self._encoder.encode(Submit(submitted)), zmq.NOBLOCK)
+        if aborted:
+            self._socket.send(self._encoder.encode(Abort(aborted)), zmq.NOBLOCK)
+        # The descriptor is edge-triggered and a send may have consumed the edge of a frame that waits to be read.
+        self._read()
+
+    def _read(self) -> None:
+        for _ in range(FRAMES_PER_TURN):
+            if self._socket.closed:
+                return
+            try:
+                frame = self._socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            for output in self._decoder.decode(frame).outputs:
+                self._deliver(output)
+        self._loop.call_soon(self._read)
+
+    def _deliver(self, output: EngineOutput) -> None:
+        sink = self._sinks.get(output.id)
+        if sink is None:
+            return
+        if output.finish is not None:
+            del self._sinks[output.id]
+        try:
+            sink(output)
+        except Exception:
+            log.exception("A sink failed on an output of its request")

@@ -1,0 +1,112 @@
+"""What an engine and its supervisor say to each other about the engine itself. No request and no token passes here.
+
+The engine holds a DEALER whose routing id is ``EngineSpec.identity``; the supervisor binds a ROUTER. One msgpack struct a message.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import msgspec
+import zmq
+
+from octavo.config import EngineConfig
+from octavo.engine.messages import EngineInfo, EngineStats
+from octavo.errors import ErrorFrame
+
+log = logging.getLogger(__name__)
+
+
+class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that an engine process is started with, as JSON on its standard input.
+
+    ``requests`` is the ipc address that it binds for front ends, ``control`` the one of its supervisor that it connects to,
+    ``identity`` the name that it goes by there, ``parent`` the supervisor's process id: the engine dies with it.
+    """
+
+    config: EngineConfig
+    requests: str
+    control: str
+    identity: str
+    parent: int
+
+
+class EngineReady(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Engine to supervisor: the model is loaded and requests are welcome."""
+
+    info: EngineInfo
+
+
+class EngineFailed(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Engine to supervisor: loading or a step failed with this first cause; the process exits non-zero next."""
+
+    error: ErrorFrame
+
+
+class StatsReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Engine to supervisor: the answer to ``StatsQuery``."""
+
+    stats: EngineStats
+
+
+class Drained(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Engine to supervisor: the last request has ended; the process exits with 0 next."""
+
+
+class StatsQuery(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Supervisor to engine: answer with a ``StatsReply`` between two steps."""
+
+
+class Drain(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Supervisor to engine: refuse new requests, finish what is there, report ``Drained`` and exit."""
+
+
+class FrontEndGone(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Supervisor to engine: the front end with this process id has died; abort all it asked for."""
+
+    pid: int
+
+
+EngineReport = EngineReady | EngineFailed | StatsReply | Drained
+EngineOrder = StatsQuery | Drain | FrontEndGone
+
+_encoder = msgspec.msgpack.Encoder()
+_reports: msgspec.msgpack.Decoder[EngineReport] = msgspec.msgpack.Decoder(EngineReport)
+_orders: msgspec.msgpack.Decoder[EngineOrder] = msgspec.msgpack.Decoder(EngineOrder)
+
+
+def encode(message: EngineReport | EngineOrder) -> bytes:
+    """The frame of one message, either way."""
+    return _encoder.encode(message)
+
+
+def decode_report(frame: bytes) -> EngineReport:
+    """What an engine reports; raises ``msgspec.MsgspecError`` for anything else."""
+    return _reports.decode(frame)
+
+
+class ControlChannel:
+    """The engine's end. ``socket`` is there to be polled."""
+
+    def __init__(self, address: str, identity: str) -> None:
+        """Connect to the supervisor at ``address``; nobody has to be there yet."""
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.IDENTITY, identity.encode())
+        self.socket.connect(address)
+
+    def report(self, report: EngineReport) -> None:
+        """Tell the supervisor, without waiting for it."""
+        self.socket.send(encode(report), zmq.NOBLOCK)
+
+    def orders(self) -> Iterator[EngineOrder]:
+        """The orders that have arrived; a malformed one is logged and dropped."""
+        while True:
+            try:
+                yield _orders.decode(self.socket.recv(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+            except msgspec.MsgspecError as error:
+                log.warning("Dropped a malformed order: %s", error)
+
+    def close(self, linger_ms: int = 1000) -> None:
+        """Close, once what was reported is on its way or ``linger_ms`` have passed."""
+        self.socket.close(linger_ms)

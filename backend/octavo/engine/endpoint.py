@@ -1,0 +1,70 @@
+"""The engine's door for front ends: a ZeroMQ ROUTER, msgpack frames, one frame per step per front end. Knows no scheduling.
+
+A front end is named by its socket's routing id, ``<process id>.<number>`` (see ``octavo.engine.client``).
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+
+import msgspec
+import zmq
+
+from octavo.engine.messages import EngineCommand, EngineFrame, EngineOutput
+from octavo.errors import OctavoError
+
+log = logging.getLogger(__name__)
+
+
+class Endpoint:
+    """Binds ``address`` (ipc, in a private directory) and never waits but in ``wait``."""
+
+    def __init__(self, address: str) -> None:
+        """Bind; front ends may connect from now on.
+
+        Sends never block and never drop: what a stalled front end has not read is bounded by the requests it has open.
+        """
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.bind(address)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._commands: msgspec.msgpack.Decoder[EngineCommand] = msgspec.msgpack.Decoder(EngineCommand)
+
+    def watch(self, socket: zmq.Socket[bytes]) -> None:
+        """Let ``wait`` return for this socket too."""
+        self._poller.register(socket, zmq.POLLIN)
+
+    def wait(self) -> None:
+        """Sleep until there is something to read."""
+        self._poller.poll()
+
+    def commands(self) -> Iterator[tuple[bytes, EngineCommand]]:
+        """What has arrived, as (front end, command); a malformed frame is logged and dropped."""
+        while True:
+            try:
+                client, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                yield client, self._commands.decode(b"".join(frames))
+            except zmq.Again:
+                return
+            except (msgspec.MsgspecError, OctavoError) as error:
+                log.warning("Dropped a malformed frame of front end %r: %s", client, error)
+
+    def send(self, outputs: Mapping[bytes, list[EngineOutput]]) -> list[bytes]:
+        """Send every front end its outputs in one frame; returns the front ends that are no longer there."""
+        return [client for client, made in outputs.items() if not self._send(client, made)]
+
+    def _send(self, client: bytes, outputs: list[EngineOutput]) -> bool:
+        try:
+            self._socket.send_multipart((client, self._encoder.encode(EngineFrame(outputs))), zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return False
+        return True
+
+    def close(self, linger_ms: int = 1000) -> None:
+        """Close, once what was sent is on its way or ``linger_ms`` have passed."""
+        self._socket.close(linger_ms)
