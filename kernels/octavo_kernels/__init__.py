@@ -1,0 +1,38 @@
+"""Octavo's kernels: paged attention, RoPE with the cache write, norms, activation and sampling. Knows tensors, not models or servers.
+
+Each kernel is a file here (in the Triton language, for CUDA) with a twin of the same name and signature in ``reference/`` (plain
+torch, for the CPU and for tests). ``for_device`` picks one set.
+
+The KV cache of one layer is a tensor ``kv`` of shape [num_pages, 2, num_kv_heads, page_size, head_dim]: index 0 of the second
+dimension holds keys, 1 values. The two inner dimensions are contiguous, so a (page, head) tile is one run of memory; the outer
+strides are free, so that ``kv`` may be one layer's slice of a pool [page, layer, 2, head, token, dim].
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["Kernels", "for_device"]
+
+
+class Kernels(NamedTuple):
+    """The six operations, all for one kind of device."""
+
+    rmsnorm: Callable[..., torch.Tensor]
+    rope_cache: Callable[..., torch.Tensor]
+    paged_decode: Callable[..., torch.Tensor]
+    paged_prefill: Callable[..., torch.Tensor]
+    swiglu: Callable[..., torch.Tensor]
+    sample: Callable[..., torch.Tensor]
+
+
+def for_device(device: torch.device) -> Kernels:
+    """The kernels for ``device``: Triton on CUDA, plain torch anywhere else (Triton is then never imported)."""
+    if device.type == "cuda":
+        from octavo_kernels import paged_decode, paged_prefill, rmsnorm, rope_cache, sample, swiglu
+    else:
+        from octavo_kernels.reference import paged_decode, paged_prefill, rmsnorm, rope_cache, sample, swiglu
+    return Kernels(
+        rmsnorm.rmsnorm, rope_cache.rope_cache, paged_decode.paged_decode, paged_prefill.paged_prefill, swiglu.swiglu, sample.sample
+    )

@@ -1,0 +1,83 @@
+"""Sampling of one token per row, in plain torch: filters, then Gumbel-max with a counter RNG. Knows no request."""
+
+import torch
+
+from octavo_kernels.reference.philox import philox
+
+# u is an odd multiple of 2**-24, so the noise -log(-log(u)) lies in (-2.82, 16.64): a token further behind the best never wins.
+_FURTHEST = 19.5
+_NEAREST = 1024
+
+
+def sample(
+    logits: torch.Tensor,
+    temperature: torch.Tensor,
+    top_k: torch.Tensor,
+    top_p: torch.Tensor,
+    min_p: torch.Tensor,
+    seeds: torch.Tensor,
+    sample_index: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    """Draw one token id (int64 [R]) per row of ``logits`` (float32 [R, V], left as it is).
+
+    ``temperature`` float32 [R]: 0 takes the largest logit, the lowest id on a tie. The filters act in this order on the
+    distribution at that temperature: ``min_p`` float32 [R] keeps p >= min_p * max p; ``top_k`` int32 [R] (0 is off) keeps
+    whatever is no less likely than the k-th; ``top_p`` float32 [R] (1 is off) keeps, of what is left and renormalised, the
+    smallest set of the likeliest that reaches it, and ties at its edge. At least one token stays.
+    The winner is the largest ``log p - log(-log(u))``; u comes from the first word of Philox-4x32-10 with key ``seeds`` (int64
+    [R]) and counter (token id, ``positions`` int64 [R], ``sample_index`` int32 [R], 0), whatever the batch.
+    """
+    likeliest = logits.argmax(-1)
+    rows = temperature.nonzero().view(-1)
+    if rows.numel():
+        if rows.numel() < logits.shape[0]:
+            logits, temperature, top_k, top_p, min_p, seeds, sample_index, positions = (
+                option[rows] for option in (logits, temperature, top_k, top_p, min_p, seeds, sample_index, positions)
+            )
+        behind = _distances(logits, likeliest[rows], temperature, min_p)
+        _filter(behind, top_k.long(), top_p)
+        likeliest[rows] = _gumbel_max(behind, seeds, sample_index.long(), positions)
+    return likeliest
+
+
+def _distances(logits: torch.Tensor, likeliest: torch.Tensor, temperature: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
+    """How far each token is behind the likeliest, in nats at the temperature; infinity for what ``min_p`` drops."""
+    behind = (logits.gather(1, likeliest[:, None]) - logits).mul_((1 / temperature)[:, None])
+    if bool((min_p > 0).any()):
+        behind.masked_fill_(torch.exp(-behind) < min_p[:, None], torch.inf)
+    return behind
+
+
+def _filter(behind: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> None:
+    """Set the distance of what top-k and top-p drop to infinity, in place."""
+    rows = ((top_k > 0) | (top_p < 1)).nonzero().view(-1)
+    if rows.numel():
+        chosen = behind[rows]
+        nearest = max(_NEAREST, int(top_k.max()))
+        limit = _limit(chosen, top_k[rows], top_p[rows], min(nearest, behind.shape[1]))
+        behind[rows] = chosen.masked_fill_(chosen > limit, torch.inf)
+
+
+def _limit(behind: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, nearest: int) -> torch.Tensor:
+    """The largest distance [R, 1] that top-k and top-p keep, looked for among the ``nearest``, or else among all."""
+    ordered = behind.topk(nearest, largest=False).values
+    kth = ordered.gather(1, (top_k - 1).clamp(0, nearest - 1)[:, None])
+    kth = torch.where(top_k[:, None] > 0, kth, torch.inf)
+    total = torch.exp(-behind).masked_fill_(behind > kth, 0).sum(-1, keepdim=True, dtype=torch.float64)
+    mass = torch.exp(-ordered).double().masked_fill_(ordered > kth, 0).cumsum(-1)
+    reached = mass >= top_p[:, None] * total
+    if nearest < behind.shape[1] and not bool((reached[:, -1:] | (top_p[:, None] >= 1)).all()):
+        return _limit(behind, top_k, top_p, behind.shape[1])
+    edge = ordered.gather(1, reached.int().argmax(-1, keepdim=True))
+    return torch.where(reached[:, -1:] & (top_p[:, None] < 1), torch.minimum(edge, kth), kth)
+
+
+def _gumbel_max(behind: torch.Tensor, seeds: torch.Tensor, sample_index: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    row, token = (behind < _FURTHEST).nonzero(as_tuple=True)
+    counter = (token, positions[row], sample_index[row], torch.zeros_like(token))
+    word = philox(counter, seeds[row])[0]
+    uniform = ((word >> 9).float() + 0.5) * 2**-23
+    scores = torch.full_like(behind, -torch.inf)
+    scores[row, token] = -torch.log(-torch.log(uniform)) - behind[row, token]
+    return scores.argmax(-1)
