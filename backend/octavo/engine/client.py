@@ -44,7 +44,7 @@ class EngineClient:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.connect(address)
-        self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._read)
+        self._loop.add_reader(self._socket.fileno(), self._read)
 
     def next_id(self) -> int:
         """A request id that this client has not used."""
@@ -82,7 +82,7 @@ class EngineClient:
             return
         self._failure = self._failure or EngineDead("The connection to the engine is closed.")
         self._sinks.clear()
-        self._loop.remove_reader(self._socket.getsockopt(zmq.FD))
+        self._loop.remove_reader(self._socket.fileno())
         self._socket.close(linger=0)
 
     def _flush_soon(self) -> None:

@@ -106,7 +106,3 @@ class ControlChannel:
                 return
             except msgspec.MsgspecError as error:
                 log.warning("Dropped a malformed order: %s", error)
-
-    def close(self, linger_ms: int = 1000) -> None:
-        """Close, once what was reported is on its way or ``linger_ms`` have passed."""
-        self.socket.close(linger_ms)

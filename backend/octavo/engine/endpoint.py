@@ -64,7 +64,3 @@ class Endpoint:
                 raise
             return False
         return True
-
-    def close(self, linger_ms: int = 1000) -> None:
-        """Close, once what was sent is on its way or ``linger_ms`` have passed."""
-        self._socket.close(linger_ms)

@@ -1,0 +1,93 @@
+"""The engine process: ``python -m octavo.engine.process`` with an ``EngineSpec`` as JSON on its standard input.
+
+Exits with 0 when drained or on SIGTERM, with 1 after it has reported the first cause of a failure. Only here the engine meets
+the runtime, and only when the model is loaded.
+"""
+
+import gc
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+
+import msgspec
+import zmq
+
+from octavo.config import EngineConfig
+from octavo.engine.control import ControlChannel, EngineFailed, EngineReady, EngineSpec
+from octavo.engine.core import EngineCore, Runner
+from octavo.engine.endpoint import Endpoint
+from octavo.engine.lifeline import die_with_parent, name_process
+from octavo.errors import EngineDead, ErrorFrame, LoadFailed, OctavoError
+
+log = logging.getLogger(__name__)
+
+_LOCATION = re.compile(r"(?:/[^\s/:,'\"()]+)+/|\b0x[0-9a-fA-F]+\b")
+_MAX_CAUSE = 300
+LINGER_MS = 1000
+
+
+def load_runner(config: EngineConfig) -> Runner:
+    """Load the model into this process."""
+    from octavo.runtime.runner import ModelRunner
+
+    return ModelRunner(config)
+
+
+def main(load: Callable[[EngineConfig], Runner] = load_runner) -> int:
+    """Read the spec, load, serve; returns the exit code."""
+    spec = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineSpec)
+    die_with_parent(spec.parent)
+    name_process("octavo-engine")
+    name = spec.identity.replace("%", "%%")
+    logging.basicConfig(format=f"%(asctime)s %(levelname)s {name}: %(message)s", level=logging.INFO, stream=sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all of us; the supervisor decides
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    os.umask(0o077)
+    control = ControlChannel(spec.control, spec.identity)
+    try:
+        core, endpoint = EngineCore(spec.config, load(spec.config)), Endpoint(spec.requests)
+    except Exception as error:
+        log.exception("The model could not be loaded")
+        control.report(EngineFailed(ErrorFrame.of(load_failure(error))))
+        return 1
+    else:
+        return serve(core, endpoint, control)
+    finally:
+        zmq.Context.instance().destroy(linger=LINGER_MS)
+
+
+def serve(core: EngineCore, endpoint: Endpoint, control: ControlChannel) -> int:
+    """Run a loaded engine to its end; returns the exit code."""
+    gc.collect()
+    gc.freeze()  # what is loaded stays: the collector need not walk it between steps
+    control.report(EngineReady(core.info))
+    try:
+        core.run(endpoint, control)
+    except Exception as error:
+        log.exception("The engine has stopped")
+        death = EngineDead(f"The engine has stopped after an error: {describe(error)}")
+        control.report(EngineFailed(ErrorFrame.of(death)))
+        core.scheduler.refuse_all(death)
+        endpoint.send(core.scheduler.collect())
+        return 1
+    return 0
+
+
+def load_failure(error: Exception) -> OctavoError:
+    """What a client may read about ``error``."""
+    return error if isinstance(error, OctavoError) else LoadFailed(f"The model could not be loaded: {describe(error)}")
+
+
+def describe(error: Exception) -> str:
+    """Type and first line, without folders and addresses."""
+    text = _LOCATION.sub("", str(error).strip().partition("\n")[0])
+    return f"{type(error).__name__}: {text}"[:_MAX_CAUSE]
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    os._exit(code)  # device libraries may hang or crash on their way out

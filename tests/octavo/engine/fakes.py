@@ -1,0 +1,138 @@
+"""A runner without a model: its "cache" holds (token, position) pairs, and the next token is a hash of what it reads back there."""
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+from octavo.config import EngineConfig, WeightsFormat
+from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, TokenLogprobs
+from octavo.engine.step import RowStart, StepInput, StepOutput
+from octavo.sampling import SamplingParams
+
+VOCAB = 40
+EOS = 7
+
+
+def make_info(num_pages: int = 64, page_size: int = 4, max_model_len: int = 128) -> EngineInfo:
+    return EngineInfo(
+        max_model_len=max_model_len,
+        vocab_size=VOCAB,
+        page_size=page_size,
+        num_pages=num_pages,
+        dtype="none",
+        eos_token_ids=[EOS],
+        weights_bytes=0,
+        max_logprobs=5,
+    )
+
+
+def make_config(**changes: object) -> EngineConfig:
+    settings: dict = {"max_num_seqs": 8, "max_num_batched_tokens": 32, "max_queue_size": 100}
+    return EngineConfig(
+        name="fake", version=1, weights="", weights_format=WeightsFormat.DUMMY, tokenizer="", **{**settings, **changes}
+    )
+
+
+def make_request(request_id: int, prompt: Sequence[int] = (1, 2, 3), **options: object) -> EngineRequest:
+    """Options of the request itself by name, all others are sampling options; the seed is 0 unless given."""
+    own = {name: options.pop(name) for name in ("priority", "queue_timeout", "cache_salt", "sample_index") if name in options}
+    return EngineRequest(id=request_id, prompt_token_ids=list(prompt), sampling=SamplingParams(**{"seed": 0, **options}), **own)
+
+
+def next_token(history: Sequence[int], seed: int, sample_index: int, forbidden: frozenset[int]) -> int:
+    token = crc32(np.array([seed % 1000, sample_index, *history], np.int32).tobytes()) % VOCAB
+    while token in forbidden:
+        token = (token + 1) % VOCAB
+    return token
+
+
+def forbidden_tokens(sampling: SamplingParams, eos: Sequence[int], generated: int) -> frozenset[int]:
+    return frozenset((*eos, *sampling.stop_token_ids)) if generated < sampling.min_tokens else frozenset()
+
+
+def expected_answer(request: EngineRequest, info: EngineInfo) -> tuple[list[int], FinishReason]:
+    """What the fake model answers to ``request`` when it is alone and nothing is paged."""
+    sampling, history = request.sampling, list(request.prompt_token_ids)
+    eos = [] if sampling.ignore_eos else info.eos_token_ids
+    room = min(info.max_model_len, info.num_pages * info.page_size + 1) - len(history)
+    answer: list[int] = []
+    while True:
+        forbidden = forbidden_tokens(sampling, eos, len(answer))
+        token = next_token(history + answer, sampling.seed or 0, request.sample_index, forbidden)
+        answer.append(token)
+        if token in (*eos, *sampling.stop_token_ids) and len(answer) > sampling.min_tokens:
+            return answer, FinishReason.STOP
+        if len(answer) == min(sampling.max_tokens or room, room):
+            return answer, FinishReason.LENGTH
+
+
+class FakeRunner:
+    """Writes every (token, position) of a step into fake pages, reads every row's context back and checks it, then "samples".
+
+    A row makes 1 to ``1 + surplus`` tokens a step, as a speculating runner would.
+    """
+
+    def __init__(self, info: EngineInfo, surplus: int = 0) -> None:
+        self.info = info
+        self.steps: list[StepInput] = []
+        self._surplus = surplus
+        self._starts: dict[int, RowStart] = {}
+        self._history: dict[int, list[int]] = {}
+        self._cache = np.full((info.num_pages * info.page_size, 2), -1)
+
+    def execute(self, step: StepInput) -> StepOutput:
+        self.steps.append(step)
+        for start in step.starts:
+            self._starts[start.row] = start
+            self._history[start.row] = start.token_ids.tolist()
+        assert len(set(step.rows.tolist())) == len(step.rows), "a row occurs twice"
+        assert step.query_lens.sum() == len(step.token_ids) and (step.query_lens > 0).all()
+        assert (step.query_lens[: step.num_decodes] == 1).all() and step.samples[: step.num_decodes].all()
+        ends = np.cumsum(step.query_lens)
+        for at in range(len(step.rows)):
+            self._write(step, at, step.token_ids[ends[at] - step.query_lens[at] : ends[at]])
+        output = StepOutput([], {}, {})
+        for at, row in enumerate(step.rows.tolist()):
+            self._sample(at, self._read(step, at), row, step, output)
+        return output
+
+    def _slots(self, step: StepInput, at: int) -> np.ndarray:
+        positions = np.arange(step.context_lens[at])
+        return step.page_table[at][positions // self.info.page_size] * self.info.page_size + positions % self.info.page_size
+
+    def _write(self, step: StepInput, at: int, tokens: np.ndarray) -> None:
+        positions = np.arange(step.context_lens[at] - step.query_lens[at], step.context_lens[at])
+        self._cache[self._slots(step, at)[positions]] = np.stack([tokens, positions], 1)
+
+    def _read(self, step: StepInput, at: int) -> list[int]:
+        row, context = int(step.rows[at]), int(step.context_lens[at])
+        tokens, positions = self._cache[self._slots(step, at)].T
+        assert positions.tolist() == list(range(context)), "a page holds other positions"
+        assert tokens.tolist() == self._history[row][:context], "a page holds another sequence"
+        assert step.samples[at] == (context == len(self._history[row]))
+        used = -(-context // self.info.page_size)
+        assert len(set(step.page_table[at][:used].tolist())) == used, "a page occurs twice in one table"
+        assert not step.page_table[at][-(-len(self._history[row]) // self.info.page_size) :].any(), "padding is not 0"
+        return tokens.tolist()
+
+    def _sample(self, at: int, tokens: list[int], row: int, step: StepInput, output: StepOutput) -> None:
+        start, made = self._starts[row], []
+        sampling = start.sampling
+        if step.samples[at]:
+            for _ in range(1 + crc32(bytes(tokens)) % (1 + self._surplus)):
+                generated = len(self._history[row]) - start.num_prompt_tokens
+                forbidden = forbidden_tokens(sampling, start.eos_token_ids, generated)
+                made.append(next_token(self._history[row], start.seed, start.sample_index, forbidden))
+                self._history[row].append(made[-1])
+        output.token_ids.append(made)
+        if sampling.logprobs is not None and made:
+            output.logprobs[at] = [TokenLogprobs([token], [-1.0], [1]) for token in made]
+        if sampling.prompt_logprobs is not None:
+            first = int(step.context_lens[at] - step.query_lens[at]) + 1
+            scored = tokens[first : start.num_prompt_tokens] + self._next_prompt_token(start, tokens)
+            output.prompt_logprobs[at] = [TokenLogprobs([token], [-2.0], [1]) for token in scored]
+
+    @staticmethod
+    def _next_prompt_token(start: RowStart, tokens: list[int]) -> list[int]:
+        """The position after a chunk is scored by the chunk's last logits, if it is one of the prompt."""
+        return [int(start.token_ids[len(tokens)])] if len(tokens) < start.num_prompt_tokens else []
