@@ -24,6 +24,7 @@ class ErrorKind(IntEnum):
     DRAINING = 10
     LOAD_FAILED = 11
     INTERNAL = 12
+    DISABLED = 13
 
 
 class OctavoError(Exception):
@@ -96,6 +97,12 @@ class LoadFailed(OctavoError):
     """A model could not be loaded; the text says what in its folder or weights is wrong."""
 
     kind = ErrorKind.LOAD_FAILED
+
+
+class Disabled(OctavoError):
+    """A working operation that this server was started without."""
+
+    kind = ErrorKind.DISABLED
 
 
 class Internal(OctavoError):
