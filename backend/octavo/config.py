@@ -25,7 +25,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     ``weights`` is a folder (a Hugging Face snapshot) or one ``.gguf`` file. ``None`` leaves a choice to the engine: the
     model's own dtype and length, a page size by device, a KV budget from ``gpu_memory_utilization`` (on a CPU: 512 MiB).
-    ``device`` is "cpu" or "cuda[:i]".
+    ``device`` is "cpu", "cuda[:i]" or "auto": a GPU if the engine finds one.
     """
 
     name: str

@@ -1,0 +1,160 @@
+"""``ModelRepository``: folders of models -> ``ModelSpec``. Knows where models lie and what they ask for; starts nothing.
+
+A path of a repository holds ``<model>/config.pbtxt`` and ``<model>/<version>/model.json``, or is itself a bare snapshot (a
+folder with ``config.json`` or one ``.gguf``, or a ``.gguf`` file), which is then one model with version 1.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from octavo.errors import LoadFailed, NotFound
+from octavo.repository.config_pbtxt import complete_config, parse_config, parse_config_json, poll_failed
+from octavo.repository.paths import inside, is_model_name, read_text
+from octavo.repository.placement import choose_device
+from octavo.repository.settings import ModelSettings, parse_settings
+from octavo.repository.sources import Asker, find_source
+from octavo.repository.spec import ModelSpec, engine_config
+from octavo.repository.versions import served_versions, version_of
+from octavo.wire import mc
+
+log = logging.getLogger(__name__)
+
+_SKIPPED = {"lost+found"}
+
+
+class ModelFolder(NamedTuple):
+    """Where one model lies. A bare one is a snapshot without ``config.pbtxt``, versions and ``model.json``."""
+
+    name: str
+    root: Path
+    path: Path
+    bare: bool
+
+
+class ModelRepository:
+    """The models under some paths. Every call reads the folders anew, so a model that was just put there is found.
+
+    ``model_name`` names the paths that are bare snapshots; without it the name is that of the folder or file.
+    """
+
+    def __init__(self, paths: Sequence[Path], model_name: str | None = None) -> None:
+        """Raises ``LoadFailed`` if a path cannot be read or a bare snapshot has no proper name."""
+        self._roots = [path.resolve() for path in paths]
+        self._model_name = model_name
+        for root in self._roots:
+            if not root.exists():
+                raise LoadFailed(f"The model repository '{root.name}' does not exist.")
+            if _is_bare(root):
+                self._bare_folder(root)
+
+    def names(self) -> list[str]:
+        """Every model, also those that cannot be loaded, in alphabetical order."""
+        return sorted({folder.name for folder in self._folders()})
+
+    def scan(self) -> dict[str, LoadFailed]:
+        """The models that cannot be loaded as their configuration and versions stand, each with the reason.
+
+        Weights are not looked for: that may mean a download and is done by ``spec``.
+        """
+        broken: dict[str, LoadFailed] = {}
+        for name in self.names():
+            try:
+                folder = self._folder(name)
+                self._versions(folder, self._config(folder, None))
+            except LoadFailed as error:
+                broken[name] = error
+        return broken
+
+    def spec(self, name: str, version: int | None = None, override_config: str | None = None) -> list[ModelSpec]:
+        """What to start for ``name``: every version that its policy serves, ascending, or ``version`` alone.
+
+        ``override_config`` is a ``ModelConfig`` in JSON in place of ``config.pbtxt``. Raises ``NotFound`` for an unknown
+        model or version, ``LoadFailed`` for a broken one.
+        """
+        folder = self._folder(name)
+        config = self._config(folder, override_config)
+        versions = self._versions(folder, config)
+        if version is not None and version not in versions:
+            raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
+        return [self._spec(folder, one, config) for one in versions if version in (None, one)]
+
+    def _spec(self, folder: ModelFolder, version: int, config: mc.ModelConfig) -> ModelSpec:
+        settings, version_path = self._settings(folder, version)
+        device = choose_device(config, settings.device)
+        source = find_source(settings, Asker(folder.name, version_path, folder.root))
+        engine = engine_config(folder.name, version, settings, source, device)
+        return ModelSpec(folder.name, version, config.SerializeToString(deterministic=True), engine)
+
+    def _folders(self) -> list[ModelFolder]:
+        """Every model of every root; a name that two roots hold appears twice."""
+        found: list[ModelFolder] = []
+        for root in self._roots:
+            if _is_bare(root):
+                found.append(self._bare_folder(root))
+                continue
+            try:
+                paths = sorted(root.iterdir())
+            except OSError:
+                log.warning("A model repository cannot be read; its models are gone.", exc_info=True)
+                continue
+            candidates = [path for path in paths if is_model_name(path.name) and path.name not in _SKIPPED and path.is_dir()]
+            found += [ModelFolder(path.name, root, path, bare=False) for path in candidates]
+        return found
+
+    def _folder(self, name: str) -> ModelFolder:
+        """The one folder of ``name``; Triton's text if there is none."""
+        found = [folder for folder in self._folders() if folder.name == name]
+        if not found:
+            raise poll_failed(name)
+        if len(found) > 1:
+            raise LoadFailed(f"Model '{name}' is in {len(found)} model repositories; a name can be in one of them.")
+        (folder,) = found
+        return folder._replace(path=inside(folder.root, folder.path, f"The folder of model '{name}'"))
+
+    def _bare_folder(self, root: Path) -> ModelFolder:
+        name = self._model_name or (root.stem if root.is_file() else root.name)
+        if not is_model_name(name):
+            raise LoadFailed(f"'{name}' cannot be the name of a model; name the snapshot with --model-name.")
+        return ModelFolder(name, root, root, bare=True)
+
+    def _config(self, folder: ModelFolder, override: str | None) -> mc.ModelConfig:
+        """The completed configuration; an empty one if there is no ``config.pbtxt``."""
+        path = folder.path / "config.pbtxt"
+        if override is not None:
+            config = parse_config_json(override, folder.name)
+        elif folder.bare or not path.exists():
+            config = mc.ModelConfig()
+        else:
+            what = f"config.pbtxt of model '{folder.name}'"
+            config = parse_config(read_text(inside(folder.root, path, what), what), folder.name)
+        return complete_config(config, folder.name)
+
+    def _versions(self, folder: ModelFolder, config: mc.ModelConfig) -> list[int]:
+        """The versions to serve, at least one; Triton's text if there is none."""
+        try:
+            present = [1] if folder.bare else [version_of(path.name) for path in folder.path.iterdir() if path.is_dir()]
+        except OSError:
+            raise LoadFailed(f"The folder of model '{folder.name}' cannot be read.") from None
+        versions = served_versions((one for one in present if one is not None), config.version_policy, folder.name)
+        if not versions:
+            raise LoadFailed(f"at least one version must be available under the version policy of model '{folder.name}'")
+        return versions
+
+    def _settings(self, folder: ModelFolder, version: int) -> tuple[ModelSettings, Path]:
+        """``model.json`` of one version, and the folder that its relative paths start from."""
+        if folder.bare:
+            return ModelSettings(model=str(folder.path)), folder.path
+        path = inside(folder.root, folder.path / str(version), f"Version {version} of model '{folder.name}'")
+        if not (path / "model.json").exists():
+            raise LoadFailed(f"Version {version} of model '{folder.name}' has no model.json, which names the weights.")
+        what = f"model.json of version {version} of model '{folder.name}'"
+        return parse_settings(read_text(inside(folder.root, path / "model.json", what), what), folder.name), path
+
+
+def _is_bare(root: Path) -> bool:
+    """Whether a path is a snapshot by itself rather than a folder of models."""
+    if root.is_file():
+        return root.suffix == ".gguf"
+    return (root / "config.json").is_file() or len(list(root.glob("*.gguf"))) == 1

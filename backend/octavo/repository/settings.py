@@ -1,0 +1,108 @@
+"""``ModelSettings``: a validated ``model.json``. Knows what engine arguments mean, not where weights lie."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from octavo.config import SchedulingPolicy
+from octavo.errors import LoadFailed
+from octavo.repository.engine_arguments import honoured
+
+log = logging.getLogger(__name__)
+
+_DTYPE_NAMES = {"auto": None, "half": "float16", "float": "float32"}
+
+
+class LoadFormat(StrEnum):
+    """How the weights lie on disk; ``AUTO`` takes what is there, safetensors first."""
+
+    AUTO = "auto"
+    SAFETENSORS = "safetensors"
+    GGUF = "gguf"
+    DUMMY = "dummy"
+
+
+def _dtype(value: object) -> object:
+    return _DTYPE_NAMES.get(value, value) if isinstance(value, str) else value
+
+
+def _length(value: object) -> object:
+    return None if value in (-1, "-1", "auto") else value
+
+
+class ModelSettings(BaseModel):
+    """The honoured engine arguments, under vLLM's names and with vLLM's meanings; None leaves the choice to the engine.
+
+    Numbers and booleans may be given as strings, as vllm_backend's users do. ``max_queue_size`` is ours: how many requests
+    may wait before more are refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1)
+    tokenizer: str | None = None
+    revision: str | None = None
+    tokenizer_revision: str | None = None
+    download_dir: str | None = None
+    hf_token: str | bool | None = Field(default=None, repr=False)
+    load_format: LoadFormat = LoadFormat.AUTO
+    dtype: Annotated[Literal["float16", "bfloat16", "float32"] | None, BeforeValidator(_dtype)] = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
+    max_model_len: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_length)] = None
+    max_num_seqs: int = Field(default=256, ge=1)
+    max_num_batched_tokens: int = Field(default=2048, ge=1)
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    kv_cache_memory_bytes: int | None = Field(default=None, ge=1)
+    block_size: Literal[16, 32, 64, 128, 256] | None = None
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    scheduling_policy: SchedulingPolicy = SchedulingPolicy.FCFS
+    seed: int = 0
+    max_logprobs: int = Field(default=20, ge=0)
+    max_queue_size: int = Field(default=1024, ge=1)
+    hf_overrides: dict[str, Any] = {}
+
+
+def parse_settings(text: str, model: str) -> ModelSettings:
+    """The settings in ``text``, a ``model.json`` of ``model``; keys without effect are logged.
+
+    Raises ``LoadFailed`` with a sentence for anything but a right one.
+    """
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LoadFailed(f"model.json of model '{model}' is not JSON: {_sentence(str(error))}") from error
+    if not isinstance(arguments, dict):
+        raise LoadFailed(f"model.json of model '{model}' must be a JSON object of engine arguments.")
+    kept, notes = honoured(arguments)
+    for note in notes:
+        log.info("Model '%s': %s", model, note)
+    try:
+        return ModelSettings.model_validate(kept)
+    except ValidationError as error:
+        raise LoadFailed(f"model.json of model '{model}' is not valid: {_problems(error)}") from None
+
+
+def _problems(error: ValidationError) -> str:
+    """One clause per key, without the values: one of them may be a secret."""
+    clauses: dict[str, str] = {}
+    for problem in error.errors(include_url=False, include_input=False):
+        clauses.setdefault(str(problem["loc"][0]), _clause(problem))
+    return "; ".join(f"'{key}' {clause}" for key, clause in clauses.items()) + "."
+
+
+def _clause(problem: Mapping[str, Any]) -> str:
+    """What pydantic says of one value, as the rest of a sentence that starts with the key."""
+    if problem["type"] == "missing":
+        return "is missing"
+    message = re.sub(r"^Input should", "should", problem["msg"])
+    return message[:1].lower() + message[1:]
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
