@@ -18,7 +18,13 @@ ENGINE_MEETS_DEVICE = "engine/process.py"
 def imported_rooms(path: Path) -> set[str]:
     rooms = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names = (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
         for name in names:
             parts = name.split(".")
             if parts[0] == "octavo" and len(parts) > 1:
@@ -51,7 +57,9 @@ def test_only_the_engine_entry_meets_the_device() -> None:
     assert all(not imported_rooms(ROOT / s) & {"runtime", "models", "octavo_kernels"} for s in engine)
 
 
-@pytest.mark.parametrize("module", ["octavo.serving.frontend", "octavo.serving.supervisor", "octavo.cli", "octavo.engine.scheduler"])
+@pytest.mark.parametrize(
+    "module", ["octavo.serving.frontend", "octavo.serving.supervisor", "octavo.cli", "octavo.engine.scheduler"]
+)
 def test_light_processes_import_neither_torch_nor_transformers(module: str) -> None:
     code = f"import sys, {module}; heavy = {{'torch', 'transformers', 'triton'}} & set(sys.modules); sys.exit(', '.join(heavy))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

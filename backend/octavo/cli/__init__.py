@@ -1,0 +1,14 @@
+"""The ``octavo`` command. Each subcommand is a thin map from flags to one call; nothing heavy is imported before it is needed."""
+
+import typer
+
+from octavo.cli.bench import bench
+from octavo.cli.serve import serve
+
+app = typer.Typer(
+    help="Serve large language models from a paged KV cache over KServe v2 / Triton gRPC.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.add_typer(bench, name="bench")
