@@ -1,0 +1,68 @@
+"""``Linear``: one projection as one operation that owns its weight. Knows which way of multiplying suits a device, no model.
+
+On a CPU without bfloat16 arithmetic, torch multiplies bfloat16 matrices one dot product at a time. FBGEMM's kernel for packed
+float16 weights and float32 activations is 1.6 times as fast for one token, 7 times for eight, and reads the same bytes. It
+loses nothing that matters: a bfloat16 weight is exact in float16 from 2^-17 up, and off by at most 2^-25 below that.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import linear
+
+FLOAT16_MAX = 65504.0
+
+
+class Precision(NamedTuple):
+    """``weights``: what the weights are rounded to. ``activations``: hidden states and the KV cache. ``packed``: by FBGEMM."""
+
+    weights: torch.dtype
+    activations: torch.dtype
+    packed: bool
+
+
+def precision_for(dtype: torch.dtype, device: torch.device) -> Precision:
+    """How a model of ``dtype`` is computed on ``device``: as it is, or with packed weights and float32 activations."""
+    packed = device.type == "cpu" and dtype != torch.float32 and "fbgemm" in torch.backends.quantized.supported_engines
+    return Precision(dtype, torch.float32 if packed else dtype, packed)
+
+
+class DenseLinear:
+    """``x @ weight.T + bias`` by the device's own library."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        """``weight`` [out, in] and ``bias`` [out] in the dtype of the activations."""
+        self._weight = weight
+        self._bias = bias
+        self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, in] to [T, out]."""
+        return linear(x, self._weight, self._bias)
+
+
+class PackedLinear:
+    """``x @ weight.T + bias`` for float32 ``x``, the weight packed as float16 by FBGEMM."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        """``weight`` [out, in], of magnitudes up to 65504, and ``bias`` [out], which stays float32."""
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), None if bias is None else bias.float())
+        self._multiply = torch.ops.quantized.linear_dynamic_fp16.default
+        self.nbytes = 2 * weight.numel() + (0 if bias is None else 4 * bias.numel())
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[T, in] to [T, out]."""
+        return self._multiply(x, self._packed)
+
+
+Linear = DenseLinear | PackedLinear
+
+
+def make_linear(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor], precision: Precision) -> Linear:
+    """One operation for projections [out_i, in] of the same input, their outputs side by side; ``biases`` may be empty."""
+    weight = weights[0] if len(weights) == 1 else torch.cat(list(weights))
+    bias = torch.cat(list(biases)) if biases else None
+    if precision.packed and weight.abs().max() <= FLOAT16_MAX:
+        return PackedLinear(weight, bias)
+    return DenseLinear(weight.to(precision.activations), None if bias is None else bias.to(precision.activations))
