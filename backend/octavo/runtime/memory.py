@@ -1,0 +1,73 @@
+"""How many pages of KV cache fit, and the pool that holds them. Knows bytes, no model and no request."""
+
+import mmap
+from typing import NamedTuple
+
+import torch
+
+from octavo.config import EngineConfig
+from octavo.engine.step import KVSpec
+from octavo.errors import LoadFailed
+
+CPU_KV_BYTES = 512 * 2**20
+# What the allocator loses to fragments and what kernels take when they are first loaded.
+GPU_SLACK_BYTES = 256 * 2**20
+
+
+class GpuMemory(NamedTuple):
+    """Readings of one GPU, in bytes: its size, what was free before the model was loaded, and after a full step of it."""
+
+    total: int
+    free_before: int
+    free_after: int
+
+
+def cpu_budget(config: EngineConfig, spec: KVSpec, max_model_len: int) -> int:
+    """Bytes for the KV cache on a CPU: 512 MiB, or less if ``max_num_seqs`` of the longest requests need less."""
+    if config.kv_cache_memory_bytes is not None:
+        return config.kv_cache_memory_bytes
+    return min(CPU_KV_BYTES, config.max_num_seqs * pages_for(max_model_len, spec) * spec.bytes_per_page)
+
+
+def gpu_budget(config: EngineConfig, memory: GpuMemory) -> int:
+    """Bytes for the KV cache on a GPU: the share that was granted, less what this model took, within what is still free.
+
+    What others hold on the same GPU counts only as not free, so that several models can each be granted a share of one.
+    """
+    if config.kv_cache_memory_bytes is not None:
+        return config.kv_cache_memory_bytes
+    taken = memory.free_before - memory.free_after
+    granted = int(memory.total * config.gpu_memory_utilization)
+    return min(granted - taken, memory.free_after) - GPU_SLACK_BYTES
+
+
+def pages_for(tokens: int, spec: KVSpec) -> int:
+    """Pages that hold ``tokens`` tokens."""
+    return -(-tokens // spec.page_size)
+
+
+def plan_pages(budget: int, spec: KVSpec, max_model_len: int, lever: str) -> int:
+    """How many pages ``budget`` bytes hold. Raises ``LoadFailed`` if one request of ``max_model_len`` tokens does not fit.
+
+    ``lever``: the setting that would enlarge the budget.
+    """
+    pages = max(0, budget) // spec.bytes_per_page
+    needed = pages_for(max_model_len, spec)
+    if pages < needed:
+        raise LoadFailed(
+            f"The KV cache may take {_mib(max(0, budget))}, which holds {pages * spec.page_size} tokens, but one request of "
+            f"max_model_len {max_model_len} needs {_mib(needed * spec.bytes_per_page)}; raise {lever} or lower max_model_len."
+        )
+    return pages
+
+
+def allocate_pool(num_pages: int, spec: KVSpec, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The cache, zeros: [page, layer, K/V, KV head, token, dim]. On a CPU a page takes memory only once it is written."""
+    shape = (num_pages, spec.num_layers, 2, spec.num_kv_heads, spec.page_size, spec.head_dim)
+    if device.type == "cpu":
+        return torch.frombuffer(mmap.mmap(-1, num_pages * spec.bytes_per_page), dtype=dtype).view(shape)
+    return torch.zeros(shape, dtype=dtype, device=device)
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
