@@ -1,0 +1,52 @@
+"""What a front end can refuse before an engine sees it: prompt lengths, token ids, limits of the loaded model."""
+
+from collections.abc import Collection
+
+from octavo.engine.messages import EngineInfo
+from octavo.errors import InvalidRequest
+from octavo.sampling import SamplingParams
+
+
+class Admission:
+    """The checks that one engine's ``info`` allows. Every method raises ``InvalidRequest`` with the figures."""
+
+    def __init__(self, info: EngineInfo) -> None:
+        """Limits as the engine reports them."""
+        self._info = info
+        self._longest_prompt = info.max_model_len - 1
+
+    def check_sampling(self, sampling: SamplingParams) -> None:
+        """Token ids of the vocabulary only, no more logprobs than the engine gives, no stop string without text."""
+        self._check_ids("stop_token_ids", sampling.stop_token_ids)
+        self._check_ids("logit_bias", sampling.logit_bias)
+        most = self._info.max_logprobs
+        for name, value in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
+            if value is not None and value > most:
+                raise InvalidRequest(f"{name} must be at most {most}, got {value}.")
+        if sampling.stop and not sampling.detokenize:
+            raise InvalidRequest("stop needs detokenize to be true, because stop strings are searched in the text.")
+
+    def check_prompt(self, token_ids: list[int]) -> None:
+        """At least one token, room for one more, and all of them in the vocabulary."""
+        if not token_ids:
+            raise InvalidRequest("The prompt must hold at least one token.")
+        if len(token_ids) > self._longest_prompt:
+            self._refuse_length(str(len(token_ids)))
+        self._check_ids("The prompt", token_ids)
+
+    def check_characters(self, text: str, longest_token: int) -> None:
+        """Refuse a text so long that it need not be tokenised to know that it does not fit."""
+        at_least = -(-len(text) // longest_token)
+        if at_least > self._longest_prompt:
+            self._refuse_length(f"at least {at_least}")
+
+    def _check_ids(self, what: str, token_ids: Collection[int]) -> None:
+        vocab = self._info.vocab_size
+        if token_ids and not (min(token_ids) >= 0 and max(token_ids) < vocab):
+            raise InvalidRequest(f"{what} must hold token ids between 0 and {vocab - 1}, the model's vocabulary.")
+
+    def _refuse_length(self, length: str) -> None:
+        raise InvalidRequest(
+            f"The prompt holds {length} tokens, but the model takes at most {self._info.max_model_len} with the answer, "
+            f"so at most {self._longest_prompt}."
+        )

@@ -1,0 +1,30 @@
+"""``Detokenizer``: token ids to text as they come, never half a character. Knows no stop strings.
+
+A token stands for bytes, so the text so far is the lossy UTF-8 reading of their concatenation, and an incremental decoder
+yields exactly its next characters: linear time, and equal to decoding everything at once (``tokenizers.DecodeStream``
+fails on tokens that are no valid UTF-8). Text continues the prompt's: a leading space of the first token is kept.
+"""
+
+import codecs
+
+from octavo.text.tokenizer import Tokenizer
+
+_new_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Detokenizer:
+    """The text of one sample. Ids outside the vocabulary add nothing."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
+        """Start an empty text."""
+        self._token_bytes = tokenizer.token_bytes
+        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._decoder = _new_decoder("replace")
+
+    def push(self, token_id: int) -> str:
+        """The characters that ``token_id`` completes, often none."""
+        return "" if token_id in self._skipped else self._decoder.decode(self._token_bytes(token_id))
+
+    def finish(self) -> str:
+        """What is left when no token follows: an unfinished character, as U+FFFD."""
+        return self._decoder.decode(b"", final=True)

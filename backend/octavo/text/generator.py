@@ -1,0 +1,240 @@
+"""``Generator`` and ``Generation``: a ``GenerateRequest`` in, an async stream of ``GenerateChunk`` out. Knows no wire format.
+
+All of it runs in one event loop, without a task per request or token: the engine client calls ``Generation`` for every
+output, and a reader that waits is woken by one future. Only long texts are tokenised in a thread.
+"""
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import msgspec
+
+from octavo.engine.client import EngineClient
+from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, TokenLogprobs
+from octavo.errors import Cancelled, Internal, OctavoError
+from octavo.text.admission import Admission
+from octavo.text.request import GenerateChunk, GenerateRequest
+from octavo.text.sample import Sample
+from octavo.text.stops import StopSet
+from octavo.text.tokenizer import Tokenizer
+
+LONG_TEXT = 8192  # characters; about 10 ms of tokenising, the most that one request may hold up the others
+log = logging.getLogger(__name__)
+_long_texts = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
+
+
+class Observer:
+    """What a generation tells those who count; this one does not care. Times are seconds of ``time.monotonic``."""
+
+    def first_token(self, generation: "Generation", seconds: float) -> None:
+        """A sample's first token came ``seconds`` after the request."""
+
+    def next_tokens(self, generation: "Generation", seconds: float, count: int) -> None:
+        """``count`` more tokens of a sample came ``seconds`` after the ones before."""
+
+    def finished(self, generation: "Generation") -> None:
+        """The generation is over: complete, failed (``generation.error``) or cancelled. Called once."""
+
+
+class Generation:
+    """One request's answer: an async iterator of chunks that ends after the final one or raises the first error.
+
+    What was not read yet is merged into the next chunk, so a slow reader holds no more than the answer. Whoever stops
+    reading early must call ``cancel``. The public attributes are for metrics and complete once ``over`` is true;
+    ``finished_at`` and ``first_token_at`` are seconds of ``time.monotonic``.
+    """
+
+    def __init__(self, request: GenerateRequest, client: EngineClient, samples: list[Sample], observer: Observer) -> None:
+        """Nothing is sent before ``start``."""
+        self.request = request
+        self.arrived_at = time.monotonic()
+        self.first_token_at: float | None = None
+        self.finished_at: float | None = None
+        self.prompt_token_ids: list[int] = []
+        self.num_cached_tokens = 0
+        self.queue_seconds: float | None = None
+        self.error: OctavoError | None = None
+        self._client = client
+        self._samples = samples
+        self._observer = observer
+        self._open: dict[int, Sample] = {}
+        self._prompt_logprobs: list[TokenLogprobs | None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._read_to_end = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come from the engine."""
+        return self.finished_at is not None
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Length of the prompt in tokens."""
+        return len(self.prompt_token_ids)
+
+    @property
+    def num_generation_tokens(self) -> int:
+        """Tokens of all samples so far."""
+        return sum(sample.num_tokens for sample in self._samples)
+
+    @property
+    def finish_reasons(self) -> list[str | None]:
+        """One per sample; None for one that did not come to an end."""
+        return [sample.finish_reason for sample in self._samples]
+
+    def start(self, prompt_token_ids: list[int]) -> None:
+        """Send one engine request per sample. Raises what ``EngineClient.submit`` raises."""
+        self.prompt_token_ids = prompt_token_ids
+        for index, sample in enumerate(self._samples):
+            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids, index)
+            self._client.submit(request, self._take_in)
+            self._open[request.id] = sample
+
+    def cancel(self) -> None:
+        """Abort what still runs; a reader gets ``Cancelled``. Does nothing once the generation is over."""
+        self.fail(Cancelled("Request was cancelled"))
+
+    def fail(self, error: OctavoError) -> None:
+        """End with ``error``, which the reader gets after what came before it, and abort what still runs."""
+        if not self.over:
+            self.error = error
+            for request_id in self._open:
+                self._client.abort(request_id)
+            self._open.clear()
+            self._finish()
+
+    def __aiter__(self) -> "Generation":
+        """The chunks, once."""
+        return self
+
+    async def __anext__(self) -> GenerateChunk:
+        """The next chunk: everything since the last one, or the first thing to come."""
+        while not self._ready():
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._read_to_end:
+            raise StopAsyncIteration
+        if self.error is not None and not (self.request.stream and self._fresh()):
+            self._read_to_end = True
+            raise self.error
+        return self._next_chunk()
+
+    def _ready(self) -> bool:
+        return self.over or (self.request.stream and self._fresh())
+
+    def _fresh(self) -> bool:
+        return any(sample.fresh for sample in self._samples)
+
+    def _next_chunk(self) -> GenerateChunk:
+        self._read_to_end = self.over and self.error is None
+        logprobs, self._prompt_logprobs = self._prompt_logprobs, None
+        return GenerateChunk(
+            samples=[sample.take() for sample in self._samples],
+            final=self._read_to_end,
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+            prompt_token_ids=self.prompt_token_ids,
+            prompt_logprobs=logprobs,
+        )
+
+    def _take_in(self, output: EngineOutput) -> None:
+        """The engine client's sink."""
+        sample = self._open.get(output.id)
+        if sample is None:
+            return
+        if output.error is not None:
+            self.fail(output.error.exception())
+            return
+        if output.queue_seconds is not None:
+            self._note_start(output)
+        if output.token_ids:
+            self._note_time(sample, len(output.token_ids))
+        if sample.add(output):
+            self._client.abort(output.id)
+        if sample.finish_reason is not None:
+            del self._open[output.id]
+        if not self._open:
+            self._finish()
+        elif self.request.stream:
+            self._wake()
+
+    def _note_start(self, output: EngineOutput) -> None:
+        self.queue_seconds = max(output.queue_seconds or 0.0, self.queue_seconds or 0.0)
+        self.num_cached_tokens = max(output.num_cached_tokens or 0, self.num_cached_tokens)
+        self._prompt_logprobs = output.prompt_logprobs or self._prompt_logprobs
+
+    def _note_time(self, sample: Sample, count: int) -> None:
+        now = time.monotonic()
+        if sample.last_output_at is not None:
+            self._observer.next_tokens(self, now - sample.last_output_at, count)
+        else:
+            self.first_token_at = self.first_token_at or now
+            self._observer.first_token(self, now - self.arrived_at)
+        sample.last_output_at = now
+
+    def _finish(self) -> None:
+        self.finished_at = time.monotonic()
+        self._wake()
+        self._observer.finished(self)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Generator:
+    """Serves one loaded model: admission, tokenising, and a ``Generation`` per request. Bound to the running event loop."""
+
+    def __init__(self, client: EngineClient, tokenizer: Tokenizer, info: EngineInfo, observer: Observer | None = None) -> None:
+        """``client`` and ``info`` belong to the same engine; ``observer`` hears of every generation."""
+        self.tokenizer = tokenizer
+        self.info = info
+        self._client = client
+        self._observer = observer or Observer()
+        self._admission = Admission(info)
+        self._eos = frozenset(info.eos_token_ids)
+
+    def generate(self, request: GenerateRequest) -> Generation:
+        """Start to answer ``request``. Raises ``OctavoError`` if it can never be served; a long text's check is the reader's."""
+        sampling = request.sampling
+        self._admission.check_sampling(sampling)
+        stops = StopSet(sampling.stop) if sampling.stop else None
+        samples = [Sample(self.tokenizer, sampling, stops, self._eos) for _ in range(sampling.n)]
+        generation = Generation(request, self._client, samples, self._observer)
+        if isinstance(request.prompt, str) and len(request.prompt) > LONG_TEXT:
+            self._start_long(generation, request.prompt)
+        else:
+            self._start(generation, request.prompt)
+        return generation
+
+    def _start(self, generation: Generation, prompt: str | list[int]) -> None:
+        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        self._admission.check_prompt(token_ids)
+        generation.start(token_ids)
+
+    def _start_long(self, generation: Generation, text: str) -> None:
+        self._admission.check_characters(text, self.tokenizer.longest_token)
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(_long_texts, self.tokenizer.encode, text).add_done_callback(partial(self._encoded, generation))
+
+    def _encoded(self, generation: Generation, encoding: "asyncio.Future[list[int]]") -> None:
+        if generation.over or encoding.cancelled():
+            return
+        try:
+            self._start(generation, encoding.result())
+        except OctavoError as error:
+            generation.fail(error)
+        except Exception:
+            log.exception("A prompt could not be tokenised")
+            generation.fail(Internal("The prompt could not be tokenised; the server's log says why."))
+
+
+def _engine_request(request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int) -> EngineRequest:
+    """Sample ``index`` of ``request``; what only the text side needs is left out."""
+    sampling = msgspec.structs.replace(
+        request.sampling, n=1, stop=(), prompt_logprobs=request.sampling.prompt_logprobs if index == 0 else None
+    )
+    return EngineRequest(request_id, prompt_token_ids, sampling, index, request.priority, request.queue_timeout, request.cache_salt)

@@ -1,0 +1,99 @@
+"""``Sample``: one answer while it is written: ids to text, stop strings, what nobody has read yet. Knows no client."""
+
+from octavo.engine.messages import EngineOutput, FinishReason, TokenLogprobs
+from octavo.sampling import SamplingParams
+from octavo.text.detokenizer import Detokenizer
+from octavo.text.request import SampleDelta
+from octavo.text.stops import StopSet, StopWatch
+from octavo.text.tokenizer import Tokenizer
+
+
+class Sample:
+    """Takes in an engine's outputs and gives out what is new since the last ``take``.
+
+    ``finish_reason`` is None while it goes on. Once it is set, further outputs are ignored. Unread text, ids and logprobs
+    are merged, so what is held is bounded by the answer itself.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, sampling: SamplingParams, stops: StopSet | None, eos: frozenset[int]) -> None:
+        """``eos``: ids that end a sample without being its ``stop_reason``."""
+        self.finish_reason: str | None = None
+        self.stop_reason: str | int | None = None
+        self.num_tokens = 0
+        self.last_output_at: float | None = None
+        self._sampling = sampling
+        self._eos = eos
+        self._detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens) if sampling.detokenize else None
+        self._stops = StopWatch(stops, sampling.include_stop_str_in_output) if stops else None
+        self._cumulative = None if sampling.logprobs is None else 0.0
+        self._fresh = False
+        self._text: list[str] = []
+        self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprobs] = []
+
+    @property
+    def fresh(self) -> bool:
+        """Whether ``take`` would give anything new."""
+        return self._fresh
+
+    def add(self, output: EngineOutput) -> bool:
+        """Take in ``output``; True if a stop string ended the sample, so that its engine request must be aborted."""
+        if self.finish_reason is not None:
+            return False
+        self._fresh = True
+        used = self._read(output)
+        self.num_tokens += used
+        self._token_ids += output.token_ids[:used]
+        if output.logprobs and self._cumulative is not None:
+            self._logprobs += output.logprobs[:used]
+            self._cumulative += sum(entry.logprobs[0] for entry in output.logprobs[:used])
+        stopped = self.finish_reason is not None
+        if output.finish is not None and not stopped:
+            self._end(output.finish, output.stop_token_id)
+        return stopped and output.finish is None
+
+    def take(self) -> SampleDelta:
+        """All that is new, which is then forgotten."""
+        delta = SampleDelta(
+            "".join(self._text),
+            self._token_ids,
+            self.finish_reason,
+            self.stop_reason,
+            self._cumulative,
+            None if self._cumulative is None else self._logprobs,
+        )
+        self._fresh, self._text, self._token_ids, self._logprobs = False, [], [], []
+        return delta
+
+    def _read(self, output: EngineOutput) -> int:
+        """Turn the ids into text; the number of ids up to the end that a stop string may have set."""
+        if self._detokenizer is None:
+            return len(output.token_ids)
+        silent = output.stop_token_id is not None and not self._sampling.include_stop_str_in_output
+        spoken = output.token_ids[:-1] if silent else output.token_ids
+        for number, token_id in enumerate(spoken, start=1):
+            if self._show(self._detokenizer.push(token_id), self.num_tokens + number > self._sampling.min_tokens):
+                return number
+        return len(output.token_ids)
+
+    def _show(self, text: str, armed: bool) -> bool:
+        """Pass text on, as far as the stop strings let it; True if one of them ended the sample."""
+        if self._stops is None:
+            self._text.append(text)
+            return False
+        shown, stop = self._stops.push(text, armed)
+        self._text.append(shown)
+        if stop is None:
+            return False
+        self.finish_reason, self.stop_reason = FinishReason.STOP.label, stop
+        return True
+
+    def _end(self, reason: FinishReason, stop_token_id: int | None) -> None:
+        armed = self.num_tokens > self._sampling.min_tokens
+        if self._detokenizer is not None and self._show(self._detokenizer.finish(), armed):
+            return
+        if self._stops is not None:
+            self._text.append(self._stops.finish())
+        self.finish_reason = reason.label
+        ends = self._eos if not self._sampling.ignore_eos else ()
+        self.stop_reason = None if stop_token_id in ends else stop_token_id
