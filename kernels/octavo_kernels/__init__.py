@@ -1,4 +1,4 @@
-"""Octavo's kernels: paged attention, RoPE with the cache write, norms, activation and sampling. Knows tensors, not models or servers.
+"""Octavo's kernels: paged attention, RoPE with the cache write, norms, activation, sampling. Knows tensors, no models or servers.
 
 Each kernel is a file here (in the Triton language, for CUDA) with a twin of the same name and signature in ``reference/`` (plain
 torch, for the CPU and for tests). ``for_device`` picks one set.

@@ -15,35 +15,29 @@ def paged_decode(
     """Attend ``q`` [R, H, D] to the first ``context_lens[r]`` tokens of each row; returns [R, H, D].
 
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D]. ``page_table``: int32 [R, P], a row's pages in order, padded with any
-    valid page. ``context_lens``: int32 [R]; a row of length 0 gives zeros. What lies behind a row's length is never used.
+    valid page. ``context_lens``: int32 [R]; a row of length 0 gives zeros. What lies in the cache behind a row's length does not
+    count, but on a CPU it must be finite (a masked NaN is still a NaN): start with zeros, ``rope_cache`` adds finite numbers only.
     """
     lengths = context_lens.tolist()
     longest = max(lengths)
     if longest == 0:
         return torch.zeros_like(q)
-    if longest - sum(lengths) / len(lengths) <= _WORTHWHILE_PADDING and len(lengths) > 1:
-        return _padded(q, kv, page_table, context_lens, longest, scale)
-    rows = [_alone(q[row], kv, page_table[row], length, scale) for row, length in enumerate(lengths)]
-    return torch.stack(rows)
+    if len(lengths) == 1:
+        return _alone(q, kv, page_table, longest, scale)
+    if longest - sum(lengths) / len(lengths) > _WORTHWHILE_PADDING:
+        rows = zip(q.split(1), page_table.split(1), lengths, strict=True)
+        return torch.cat([_alone(query, kv, pages, length, scale) for query, pages, length in rows])
+    keys, values = gather(kv, page_table[:, : -(-longest // kv.shape[3])])
+    seen = torch.arange(keys.shape[2], dtype=torch.int32) < context_lens[:, None]
+    out = scaled_dot_product_attention(_grouped(q, kv), keys, values, attn_mask=seen[:, None, None], scale=scale).reshape(q.shape)
+    return out if min(lengths) else out.masked_fill_((context_lens == 0)[:, None, None], 0)
 
 
 def _alone(q: torch.Tensor, kv: torch.Tensor, pages: torch.Tensor, length: int, scale: float) -> torch.Tensor:
     if length == 0:
         return torch.zeros_like(q)
-    keys, values = gather(kv, pages[None, : -(-length // kv.shape[3])])[..., :length, :]
-    return scaled_dot_product_attention(_grouped(q[None], kv), keys, values, scale=scale).reshape(q.shape)
-
-
-def _padded(
-    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, longest: int, scale: float
-) -> torch.Tensor:
-    both = gather(kv, page_table[:, : -(-longest // kv.shape[3])])
-    position = torch.arange(both.shape[3])
-    row, token = (position >= context_lens[:, None]).nonzero(as_tuple=True)
-    both[:, row, :, token] = 0  # a masked NaN is still a NaN, and a page's former owner may have left one
-    # A row of length 0 attends to its first token, which is zero now.
-    seen = (position < context_lens.clamp(min=1)[:, None])[:, None, None]
-    return scaled_dot_product_attention(_grouped(q, kv), both[0], both[1], attn_mask=seen, scale=scale).reshape(q.shape)
+    keys, values = gather(kv, pages[:, : -(-length // kv.shape[3])])[..., :length, :]
+    return scaled_dot_product_attention(_grouped(q, kv), keys, values, scale=scale).reshape(q.shape)
 
 
 def _grouped(q: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
