@@ -4,6 +4,7 @@ A configuration may be nearly empty: tensors, policies and the instance group ar
 them. What a language model cannot do (batching by the server, sequences, ensembles, warm-up ...) is refused by name.
 """
 
+import json
 import logging
 from collections.abc import Iterable
 
@@ -49,10 +50,18 @@ def parse_config_json(text: str, model: str) -> mc.ModelConfig:
     Raises what an unknown model raises, because Triton answers both alike; the log has the mistake.
     """
     try:
-        return json_format.Parse(text, mc.ModelConfig())
-    except (json_format.ParseError, RecursionError) as error:
+        return json_format.ParseDict(json_object(text), mc.ModelConfig())
+    except (json_format.ParseError, ValueError, RecursionError) as error:
         log.warning("The configuration that a load of model '%s' brought does not parse: %s", model, error)
         raise poll_failed(model) from None
+
+
+def json_object(text: str) -> dict[str, object]:
+    """The object in ``text``. Raises ``ValueError`` for anything else, ``RecursionError`` for what is nested too deep."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("it must be a JSON object")
+    return value
 
 
 def poll_failed(model: str) -> NotFound:

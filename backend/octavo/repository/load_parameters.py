@@ -14,7 +14,7 @@ def override_config(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> st
     """
     for name, value in parameters.items():
         if name.startswith("file:"):
-            raise Unsupported("Load parameters that start with 'file:' are not supported: a model's files come from the repository.")
+            raise Unsupported("Load parameters that start with 'file:' are not supported; files come from the repository.")
         if name != "config":
             raise InvalidRequest(f"unrecognized load parameter '{name}'.")
         if value.WhichOneof("parameter_choice") != "string_param":

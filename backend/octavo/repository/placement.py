@@ -52,6 +52,6 @@ def _gpu_device_ids(config: mc.ModelConfig) -> list[int]:
     """vllm_backend's parameter that pins a model to GPUs, "0" or "0,1"."""
     text = config.parameters["GPU_DEVICE_IDS"].string_value if "GPU_DEVICE_IDS" in config.parameters else ""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    if not all(part.isascii() and part.isdigit() and len(part) < 5 for part in parts):
         raise LoadFailed(f"Parameter GPU_DEVICE_IDS of model '{config.name}' must be a list of numbers, as '0' or '0,1'.")
     return [int(part) for part in parts]

@@ -155,6 +155,9 @@ class ModelRepository:
 
 def _is_bare(root: Path) -> bool:
     """Whether a path is a snapshot by itself rather than a folder of models."""
-    if root.is_file():
-        return root.suffix == ".gguf"
-    return (root / "config.json").is_file() or len(list(root.glob("*.gguf"))) == 1
+    try:
+        if root.is_file():
+            return root.suffix == ".gguf"
+        return (root / "config.json").is_file() or len(list(root.glob("*.gguf"))) == 1
+    except OSError:
+        return False
