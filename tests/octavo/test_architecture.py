@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import octavo
 import pytest
+
+import octavo
 
 ROOT = Path(octavo.__file__).parent
 FLOORS = ["cli", "bench", "serving", "protocol", "text", "repository", "engine", "runtime", "models", "octavo_kernels"]
@@ -39,7 +40,7 @@ SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if "/" in s and s.split("/")[0] not in GROUND])
 def test_imports_go_down_only(source: str) -> None:
-    room = source.split("/")[0]
+    room = source.split("/", maxsplit=1)[0]
     below = set(FLOORS[FLOORS.index(room) :]) | GROUND
     # A device step is described once, on the engine's floor; the runner and the sampler read that description.
     if room in {"runtime", "models"}:

@@ -1,6 +1,7 @@
 """Errors survive the way between processes with their type and text."""
 
 import pytest
+
 from octavo.errors import ErrorFrame, ErrorKind, Internal, OctavoError
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+
 from octavo.errors import InvalidRequest
 from octavo.sampling import SamplingParams
 

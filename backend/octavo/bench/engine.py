@@ -1,4 +1,4 @@
-"""One engine in this process, without sockets: requests in, per-token times out. What ``latency`` and ``throughput`` measure with."""
+"""One engine in this process, without sockets: requests in, per-token times out. ``latency`` and ``throughput`` use it."""
 
 import time
 from dataclasses import dataclass, field

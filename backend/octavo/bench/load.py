@@ -16,7 +16,7 @@ SERVER_READY = "/inference.GRPCInferenceService/ServerReady"
 
 @dataclass
 class RequestTiming:
-    """One request as its client saw it, in seconds: until the first message, and between later ones; and the server's token count."""
+    """One request as its client saw it, in seconds: to the first message and between later ones; and the server's token count."""
 
     first: float = 0.0
     gaps: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Memory of a process and all its descendants, as the kernel accounts it: proportional set size, shared pages counted once (Linux)."""
+"""Memory of a process and all its descendants: proportional set size, which counts shared pages once (Linux)."""
 
 import os
 import re
