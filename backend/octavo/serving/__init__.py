@@ -1,0 +1,1 @@
+"""Processes, transports and metrics: everything between a client's socket and a ``GenerateRequest``."""

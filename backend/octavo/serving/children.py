@@ -1,0 +1,60 @@
+"""``Child``: a process of ours that cannot outlive us. Knows neither what it runs nor what is said to it after its start."""
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+
+KILL_PATIENCE = 5.0
+
+
+class Child:
+    """A running ``python -m module`` whose standard input was ``setup``.
+
+    Signals from a terminal do not reach the child: it is in a session of its own, and only we decide when it stops.
+    """
+
+    def __init__(self, name: str, process: Process) -> None:
+        """Wrap a started process; use ``spawn``."""
+        self.name = name
+        self._process = process
+        self.exited = asyncio.ensure_future(process.wait())
+
+    @classmethod
+    async def spawn(cls, name: str, module: str, setup: bytes) -> "Child":
+        """Start ``module`` and hand it ``setup``."""
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, stdin=PIPE, start_new_session=True)
+        assert process.stdin is not None
+        process.stdin.write(setup)
+        process.stdin.close()
+        return cls(name, process)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not exited."""
+        return not self.exited.done()
+
+    def describe_exit(self) -> str:
+        """How it ended, as the end of a sentence; only after ``exited``."""
+        status = self.exited.result()
+        if status >= 0:
+            return f"exited with code {status}"
+        return f"was killed by signal {signal.Signals(-status).name}"
+
+    async def stop(self, patience: float = KILL_PATIENCE) -> None:
+        """Ask it to end (SIGTERM), and end it (SIGKILL) if it has not after ``patience`` seconds."""
+        if self.running:
+            self._process.terminate()
+            await asyncio.wait({self.exited}, timeout=patience)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End it now."""
+        if self.running:
+            self._process.kill()
+        await asyncio.wait({self.exited})

@@ -1,0 +1,201 @@
+"""What supervisor and front ends say to each other over one Unix socket, as msgspec structs. Knows no transport of clients."""
+
+from enum import StrEnum
+
+import msgspec
+
+from octavo.engine.messages import EngineInfo
+from octavo.errors import ErrorFrame
+from octavo.serving.statistics import Counters
+
+
+class ModelState(StrEnum):
+    """The state of one model version, under the names of ``RepositoryIndex``."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class EngineBinding(msgspec.Struct, frozen=True):
+    """Where a running engine listens. ``generation`` is unique to the process, ``load`` to the load that started it."""
+
+    generation: int
+    load: int
+    address: str
+    tokenizer: str
+    info: EngineInfo
+
+
+class VersionEntry(msgspec.Struct, frozen=True):
+    """One version of a model. ``failure`` says why a READY version has no engine at the moment: it died and comes back."""
+
+    version: int
+    state: ModelState
+    reason: str = ""
+    config: bytes = b""
+    engine: EngineBinding | None = None
+    failure: ErrorFrame | None = None
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """A model that is loaded or was; a model that never was has no entry."""
+
+    name: str
+    versions: list[VersionEntry]
+
+
+class IndexEntry(msgspec.Struct, frozen=True):
+    """One line of ``RepositoryIndex``; a model that was never loaded has only a name."""
+
+    name: str
+    version: int | None = None
+    state: ModelState | None = None
+    reason: str = ""
+
+
+class ModelCounters(msgspec.Struct, frozen=True):
+    """What was counted for one version of one model."""
+
+    name: str
+    version: int
+    counters: Counters
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """Front end: I run and want the table."""
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """Front end: I listen on the ports."""
+
+
+class Applied(msgspec.Struct, frozen=True, tag=True):
+    """Front end: everything up to this revision of the table holds here."""
+
+    revision: int
+
+
+class Prepared(msgspec.Struct, frozen=True, tag=True):
+    """Front end: the tokenizer of this load is here, or cannot be had."""
+
+    load: int
+    error: ErrorFrame | None = None
+
+
+class Released(msgspec.Struct, frozen=True, tag=True):
+    """Front end: the engine of this generation has no request of mine any more and gets no other."""
+
+    generation: int
+
+
+class CounterDeltas(msgspec.Struct, frozen=True, tag=True):
+    """Front end: what I counted since the last such message; the answer to ``ReadCounters``."""
+
+    query: int
+    models: list[ModelCounters]
+
+
+class LoadModel(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client asks for a load. ``config`` is a ModelConfig in JSON in place of the repository's."""
+
+    call: int
+    name: str
+    config: str | None = None
+
+
+class UnloadModel(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client asks for an unload."""
+
+    call: int
+    name: str
+
+
+class ListModels(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client asks for the repository's index."""
+
+    call: int
+
+
+class ReadStatistics(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client asks for the statistics of all models."""
+
+    call: int
+
+
+FrontEndMessage = (
+    Hello | Opened | Prepared | Applied | Released | CounterDeltas | LoadModel | UnloadModel | ListModels | ReadStatistics
+)
+ModelCall = LoadModel | UnloadModel | ListModels | ReadStatistics
+
+
+class Table(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: the models as they are now. An engine that is no longer named gets no new requests.
+
+    ``loads`` are all that serve or are under way; what was prepared for others can be forgotten.
+    """
+
+    revision: int
+    models: list[ModelEntry]
+    loads: list[int]
+    ready: bool
+    exiting: bool
+
+
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: a load is under way; have its tokenizer ready."""
+
+    load: int
+    tokenizer: str
+
+
+class EngineGone(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: this engine has died; its requests end with ``error``."""
+
+    generation: int
+    error: ErrorFrame
+
+
+class Open(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: listen on the ports."""
+
+
+class ReadCounters(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: send what you counted."""
+
+    query: int
+
+
+class Drain(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: take no new requests, let the open ones go on for ``seconds``, then exit."""
+
+    seconds: float
+
+
+class CallReply(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: the answer to a ``ModelCall``; one of the lists is set if the call asked for it."""
+
+    call: int
+    error: ErrorFrame | None = None
+    index: list[IndexEntry] | None = None
+    statistics: list[ModelCounters] | None = None
+
+
+SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | Drain | CallReply
+
+
+class FrontEndSetup(msgspec.Struct, frozen=True):
+    """What a front end reads from its standard input before anything else. ``parent``: the supervisor's process id."""
+
+    number: int
+    parent: int
+    control: str
+    grpc_address: str
+    grpc_port: int
+    http_address: str
+    http_port: int
+    max_message_size: int
+    max_concurrent_streams: int
+    max_stream_requests: int
+    log_verbose: bool

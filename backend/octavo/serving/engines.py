@@ -1,0 +1,153 @@
+"""Engine processes as the supervisor sees them: started, heard, counted, stopped. Knows nothing of models' states."""
+
+import asyncio
+import itertools
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+
+from octavo.config import EngineConfig
+from octavo.engine import control
+from octavo.engine.control import EngineReport, EngineSpec
+from octavo.engine.messages import EngineInfo, EngineStats
+from octavo.errors import LoadFailed, OctavoError
+from octavo.serving.children import Child
+from octavo.serving.hub import Hub, News
+
+log = logging.getLogger(__name__)
+STATS_PATIENCE = 1.0
+
+
+class EngineTotals(msgspec.Struct):
+    """What grows for as long as the server runs, over all engine processes of one model version."""
+
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
+    restarts: int = 0
+
+
+class EngineProcess:
+    """One engine process from its start to its exit.
+
+    ``cause`` is what it said was wrong before it died. ``stats`` is its last reading; ``answered`` counts the readings.
+    """
+
+    def __init__(self, generation: int, config: EngineConfig, address: str, child: Child) -> None:
+        """Wrap a started process; use ``Engines.start``."""
+        self.generation, self.config, self.address, self.child = generation, config, address, child
+        self.info: EngineInfo | None = None
+        self.cause: OctavoError | None = None
+        self.stats = EngineStats()
+        self.answered = 0
+
+    def why_it_died(self) -> str:
+        """A sentence for those who had requests on it; only after it has exited."""
+        return str(self.cause) if self.cause else f"Its process {self.child.describe_exit()}."
+
+
+class Engines:
+    """All engine processes, and the one socket on which they report."""
+
+    def __init__(self, hub: Hub[EngineReport], directory: Path) -> None:
+        """Sockets go into ``directory``, which must be private."""
+        self._hub, self._directory = hub, directory
+        self._running: dict[bytes, EngineProcess] = {}
+        self._generations = itertools.count(1)
+        self._totals: dict[tuple[str, int], EngineTotals] = {}
+        self._news = News()
+        self._listener = asyncio.ensure_future(self._listen())
+
+    async def start(self, config: EngineConfig) -> EngineProcess:
+        """Start an engine and wait until it is ready; raises ``LoadFailed`` with its own words."""
+        engine = await self._spawn(config)
+        try:
+            while engine.info is None and engine.child.running:
+                await self._news.wait()
+        except asyncio.CancelledError:
+            await engine.child.stop()
+            raise
+        if engine.info is None:
+            raise LoadFailed(str(engine.cause) if engine.cause else f"The engine {engine.child.describe_exit()} while it loaded.")
+        return engine
+
+    def front_end_gone(self, pid: int) -> None:
+        """Have every engine abort what a dead front end asked for."""
+        for identity in self._running:
+            self._hub.send(identity, control.FrontEndGone(pid))
+
+    async def collect(self) -> None:
+        """Read the statistics of every engine that answers in time."""
+        asked = {engine: engine.answered for engine in self._running.values() if engine.info}
+        for engine in asked:
+            self._hub.send(_identity(engine.generation), control.StatsQuery())
+        try:
+            async with asyncio.timeout(STATS_PATIENCE):
+                while any(engine.child.running and engine.answered == before for engine, before in asked.items()):
+                    await self._news.wait()
+        except TimeoutError:
+            log.debug("An engine is in a step that takes longer than %g s.", STATS_PATIENCE)
+
+    def totals(self, name: str, version: int) -> EngineTotals:
+        """The totals of one model version, zero at first."""
+        return self._totals.setdefault((name, version), EngineTotals())
+
+    def levels(self, generation: int) -> EngineStats:
+        """The last reading of one engine; zeros once it is gone."""
+        engine = self._running.get(_identity(generation))
+        return engine.stats if engine else EngineStats()
+
+    async def close(self) -> None:
+        """End all engines at once and stop listening to them."""
+        self._listener.cancel()
+        await asyncio.gather(*(engine.child.stop() for engine in list(self._running.values())))
+        self._hub.close()
+
+    async def _spawn(self, config: EngineConfig) -> EngineProcess:
+        generation = next(self._generations)
+        identity = _identity(generation)
+        address = f"ipc://{self._directory}/{identity.decode()}"
+        spec = EngineSpec(
+            config=config, requests=address, control=self._hub.address, identity=identity.decode(), parent=os.getpid()
+        )
+        child = await Child.spawn("engine", "octavo.engine.process", msgspec.json.encode(spec))
+        engine = self._running[identity] = EngineProcess(generation, config, address, child)
+        child.exited.add_done_callback(lambda _: self._forget(identity))
+        return engine
+
+    def _forget(self, identity: bytes) -> None:
+        engine = self._running.pop(identity)
+        Path(engine.address.removeprefix("ipc://")).unlink(missing_ok=True)
+        self._news.tell()
+
+    async def _listen(self) -> None:
+        async for identity, report in self._hub.receive():
+            engine = self._running.get(identity)
+            if engine is not None:
+                self._hear(engine, report)
+                self._news.tell()
+
+    def _hear(self, engine: EngineProcess, report: EngineReport) -> None:
+        match report:
+            case control.EngineReady(info):
+                engine.info = info
+            case control.EngineFailed(error):
+                engine.cause = error.exception()
+            case control.StatsReply(stats):
+                self._count(engine, stats)
+                engine.answered += 1
+            case control.Drained():
+                pass
+
+    def _count(self, engine: EngineProcess, now: EngineStats) -> None:
+        totals, before = self.totals(engine.config.name, engine.config.version), engine.stats
+        totals.prefix_queries += now.prefix_queries - before.prefix_queries
+        totals.prefix_hits += now.prefix_hits - before.prefix_hits
+        totals.preemptions += now.preemptions - before.preemptions
+        engine.stats = now
+
+
+def _identity(generation: int) -> bytes:
+    return b"engine-%d" % generation

@@ -1,0 +1,213 @@
+"""``Fleet``: the states of all models, and the loads and unloads that change them. Knows no socket and no client."""
+
+import asyncio
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator
+from typing import Protocol
+
+from octavo.errors import ErrorFrame, LoadFailed
+from octavo.repository.repository import ModelRepository, ModelSpec
+from octavo.serving.control import IndexEntry, ModelEntry, ModelState, VersionEntry
+from octavo.serving.deployment import Deployment, Watcher
+from octavo.serving.engines import Engines
+
+log = logging.getLogger(__name__)
+UNLOADED = "unloaded"
+
+
+class Audience(Protocol):
+    """The front ends, as far as loads and unloads have to wait for them."""
+
+    def publish(self) -> int:
+        """Tell them of the models as they are now; the revision to wait for."""
+
+    async def prepare(self, load: int, tokenizer: str) -> None:
+        """Have all of them read the tokenizer of a load; raises if one of them cannot."""
+
+    async def applied(self, revision: int) -> None:
+        """Wait until all of them act by that revision."""
+
+    async def released(self, generation: int) -> None:
+        """Wait until none of them has a request on that engine, nor will have."""
+
+
+class Slot:
+    """One version of one model: what clients see of it, and what runs behind."""
+
+    def __init__(self, state: ModelState, reason: str = "", deployment: Deployment | None = None) -> None:
+        """A slot in ``state``, whose deployment is set while it is READY or UNLOADING."""
+        self.state, self.reason, self.deployment = state, reason, deployment
+
+    @property
+    def serving(self) -> bool:
+        """Whether requests are answered now."""
+        return self.state is ModelState.READY and self.deployment is not None and self.deployment.binding is not None
+
+    def entry(self, version: int) -> VersionEntry:
+        """What front ends are told."""
+        if self.state is not ModelState.READY or self.deployment is None:
+            return VersionEntry(version, self.state, self.reason)
+        failure = ErrorFrame.of(self.deployment.failure) if self.deployment.failure else None
+        return VersionEntry(version, self.state, self.reason, self.deployment.spec.config, self.deployment.binding, failure)
+
+
+class Fleet:
+    """All models that are loaded or were.
+
+    A load is all versions or none: if one fails, what served before goes on serving. Loads and unloads of one model follow
+    one another; a load waits for the unload before it to have given its memory back. A reload overlaps the old and the new.
+    """
+
+    def __init__(self, repository: ModelRepository, engines: Engines, audience: Audience, watcher: Watcher) -> None:
+        """Nothing is loaded yet."""
+        self._repository, self._engines, self._audience, self._watcher = repository, engines, audience, watcher
+        self._models: dict[str, dict[int, Slot]] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._loads = itertools.count(1)
+        self._under_way: set[int] = set()
+        self._draining: dict[str, set[asyncio.Task[None]]] = defaultdict(set)
+
+    def entries(self) -> list[ModelEntry]:
+        """The models for the front ends' table."""
+        return [
+            ModelEntry(name, [slot.entry(version) for version, slot in sorted(slots.items())])
+            for name, slots in sorted(self._models.items())
+        ]
+
+    def loads(self) -> list[int]:
+        """The loads that serve or are under way."""
+        return sorted(self._under_way.union(deployment.load for _, _, deployment in self.deployments()))
+
+    def deployments(self) -> Iterator[tuple[str, int, Deployment]]:
+        """``(name, version, deployment)`` of everything that serves or drains."""
+        for name, slots in sorted(self._models.items()):
+            for version, slot in sorted(slots.items()):
+                if slot.deployment is not None:
+                    yield name, version, slot.deployment
+
+    def all_ready(self) -> bool:
+        """Strict readiness: nothing has failed to load, nothing is loading, and every engine lives."""
+        if not all(self._models.values()):
+            return False
+        slots = [slot for versions in self._models.values() for slot in versions.values()]
+        return all(slot.serving or slot.state is ModelState.UNLOADING or slot.reason == UNLOADED for slot in slots)
+
+    async def index(self) -> list[IndexEntry]:
+        """Every model of the repository and every model that was loaded, by name and version."""
+        names = await asyncio.to_thread(self._repository.names)
+        entries = [IndexEntry(name) for name in names if name not in self._models]
+        for name, slots in self._models.items():
+            entries += [IndexEntry(name, version, slot.state, slot.reason) for version, slot in slots.items()]
+        return sorted(entries, key=lambda entry: (entry.name, entry.version or 0))
+
+    async def load(self, name: str, config: str | None = None) -> None:
+        """Load a model, or load it again; returns when all front ends serve it. ``config``: ModelConfig JSON to use instead.
+
+        Raises ``NotFound`` if the repository has no such model, ``LoadFailed`` with Triton's words for the rest.
+        """
+        async with self._locks[name]:
+            specs = await self._specs(name, config)
+            if not any(slot.state is ModelState.READY for slot in self._models.get(name, {}).values()):
+                await asyncio.gather(*self._draining[name])
+            fresh = self._prepare(specs)
+            loads = {deployment.load for deployment in fresh.values()}
+            self._under_way |= loads
+            self._audience.publish()
+            try:
+                await self._start(name, fresh)
+                await self._switch(name, fresh)
+            finally:
+                self._under_way -= loads
+                self._audience.publish()
+
+    async def unload(self, name: str) -> None:
+        """Take no new requests for a model, and let it go once its open ones have ended; unknown names are no error."""
+        async with self._locks[name]:
+            leaving = [slot for slot in self._models.get(name, {}).values() if slot.deployment and slot.state is ModelState.READY]
+            for slot in leaving:
+                slot.state = ModelState.UNLOADING
+            await self._audience.applied(self._audience.publish())
+            for slot in leaving:
+                self._drain_soon(name, self._let_go(slot))
+
+    async def stop(self) -> None:
+        """End everything at once."""
+        tasks = [task for draining in self._draining.values() for task in draining]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *(deployment.stop() for _, _, deployment in self.deployments()), return_exceptions=True)
+
+    async def _specs(self, name: str, config: str | None) -> list[ModelSpec]:
+        try:
+            return await asyncio.to_thread(self._repository.spec, name, override_config=config)
+        except LoadFailed as error:
+            self._models.setdefault(name, {})
+            self._audience.publish()
+            raise LoadFailed(f"load failed for model '{name}': {error}") from error
+
+    def _prepare(self, specs: list[ModelSpec]) -> dict[int, Deployment]:
+        fresh = {spec.version: Deployment(self._engines, spec, next(self._loads), self._watcher) for spec in specs}
+        slots = self._models.setdefault(specs[0].name, {})
+        for version in fresh:
+            if version not in slots or slots[version].state is not ModelState.READY:
+                slots[version] = Slot(ModelState.LOADING)
+        return fresh
+
+    async def _start(self, name: str, fresh: dict[int, Deployment]) -> None:
+        try:
+            results = await asyncio.gather(*map(self._start_one, fresh.values()), return_exceptions=True)
+        except asyncio.CancelledError:
+            await asyncio.gather(*(deployment.stop() for deployment in fresh.values()))
+            raise
+        failed = {version: error for version, error in zip(fresh, results, strict=True) if error is not None}
+        if not failed:
+            return
+        await asyncio.gather(*(deployment.stop() for deployment in fresh.values()))
+        for version in fresh:
+            slot = self._models[name][version]
+            if slot.state is ModelState.LOADING:
+                slot.state, slot.reason = ModelState.UNAVAILABLE, f"Internal: {failed.get(version, 'another version failed')}"
+        for error in failed.values():
+            if not isinstance(error, LoadFailed):
+                raise error
+        reasons = "".join(f"version {version} is at UNAVAILABLE state: Internal: {error};\n" for version, error in failed.items())
+        raise LoadFailed(f"load failed for model '{name}': {reasons}")
+
+    async def _start_one(self, deployment: Deployment) -> None:
+        preparing = asyncio.ensure_future(self._audience.prepare(deployment.load, deployment.spec.engine.tokenizer))
+        try:
+            await deployment.start()
+            await preparing
+        finally:
+            preparing.cancel()
+
+    async def _switch(self, name: str, fresh: dict[int, Deployment]) -> None:
+        slots = self._models[name]
+        old = [slot for slot in slots.values() if slot.deployment and slot.state is ModelState.READY]
+        for slot in old:
+            slot.state = ModelState.UNLOADING
+        for version, deployment in fresh.items():
+            slots[version] = Slot(ModelState.READY, deployment=deployment)
+        await self._audience.applied(self._audience.publish())
+        for slot in old:
+            self._drain_soon(name, self._let_go(slot))
+
+    async def _let_go(self, slot: Slot) -> None:
+        deployment = slot.deployment
+        assert deployment is not None
+        deployment.retire()
+        try:
+            if deployment.binding is not None:
+                await self._audience.released(deployment.binding.generation)
+        finally:
+            await deployment.stop()
+        slot.state, slot.reason, slot.deployment = ModelState.UNAVAILABLE, UNLOADED, None
+        log.info("Model %s version %d is unloaded.", deployment.spec.name, deployment.spec.version)
+        self._audience.publish()
+
+    def _drain_soon(self, name: str, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._draining[name].add(task)
+        task.add_done_callback(self._draining[name].discard)

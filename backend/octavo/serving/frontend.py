@@ -1,0 +1,139 @@
+"""The front-end process: ``python -m octavo.serving.frontend`` with a ``FrontEndSetup`` as JSON on its standard input.
+
+Speaks gRPC and HTTP with clients and token ids with engines. Holds no truth: what it knows of models its supervisor told it.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+
+import grpc
+import msgspec
+import uvloop
+
+from octavo.engine.lifeline import die_with_parent, name_process
+from octavo.errors import ErrorFrame, OctavoError
+from octavo.serving import control
+from octavo.serving.control import FrontEndSetup, ModelCounters, SupervisorMessage
+from octavo.serving.failures import internal
+from octavo.serving.grpc.server import grpc_server
+from octavo.serving.http.app import health_app
+from octavo.serving.http.listen import HttpServer
+from octavo.serving.link import Link
+from octavo.serving.logs import configure_logs
+from octavo.serving.models import Models
+from octavo.serving.ports import listener
+from octavo.serving.traffic import Traffic
+
+log = logging.getLogger(__name__)
+LAST_WRITES = 1.0
+
+
+class FrontEnd:
+    """One front end from its start to its exit."""
+
+    def __init__(self, setup: FrontEndSetup) -> None:
+        """Nothing listens yet."""
+        self._setup = setup
+        self._link = Link(setup.control, setup.number)
+        self._models = Models(lambda generation: self._link.send(control.Released(generation)))
+        self._traffic = Traffic()
+        self._grpc: grpc.aio.Server | None = None
+        self._http: HttpServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Do what the supervisor says until it says to drain, and that is done. Raises what went wrong."""
+        self._link.send(control.Hello())
+        self._start(self._listen())
+        try:
+            await self._ended
+        finally:
+            self._link.close()
+
+    async def _listen(self) -> None:
+        async for message in self._link.receive():
+            match message:
+                case control.EngineGone(generation, error):
+                    self._models.engine_gone(generation, error.exception())
+                case control.ReadCounters(query):
+                    self._report(query)
+                case _:
+                    self._start(self._obey(message))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+    async def _obey(self, message: SupervisorMessage) -> None:
+        match message:
+            case control.Table(revision):
+                await self._models.apply(message)
+                self._link.send(control.Applied(revision))
+            case control.Prepare(load, tokenizer):
+                await self._prepare(load, tokenizer)
+            case control.Open():
+                await self._open()
+            case control.Drain(seconds):
+                await self._drain(seconds)
+
+    async def _prepare(self, load: int, tokenizer: str) -> None:
+        error: OctavoError | None = None
+        try:
+            await self._models.prepare(load, tokenizer)
+        except OctavoError as refused:
+            error = refused
+        except Exception as bug:
+            error = internal(bug, log)
+        self._link.send(control.Prepared(load, ErrorFrame.of(error) if error else None))
+
+    async def _open(self) -> None:
+        setup = self._setup
+        self._grpc = grpc_server(setup, self._models, self._link, self._traffic)
+        await self._grpc.start()
+        self._http = HttpServer(health_app(self._models), listener(setup.http_address, setup.http_port))
+        self._link.send(control.Opened())
+
+    async def _drain(self, seconds: float) -> None:
+        """Open calls go on for ``seconds`` and end by themselves as soon as nothing of them is open; then everything ends."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._traffic.idle()
+        except TimeoutError:
+            log.warning("Ending %d calls that are still open after %g s.", self._traffic.open, seconds)
+            self._models.cancel_all()
+        if self._grpc is not None:
+            await self._grpc.stop(LAST_WRITES)
+        if self._http is not None:
+            await self._http.close()
+        self._ended.set_result(None)
+
+    def _report(self, query: int) -> None:
+        taken = [ModelCounters(*key, counters) for key, counters in self._models.ledger.take().items()]
+        self._link.send(control.CounterDeltas(query, taken))
+
+
+def main() -> None:
+    """Run one front end."""
+    setup = msgspec.json.decode(sys.stdin.buffer.read(), type=FrontEndSetup)
+    die_with_parent(setup.parent)
+    name_process("octavo-frontend")
+    configure_logs(f"front end {setup.number}", setup.log_verbose)
+    uvloop.run(_run(setup))
+
+
+async def _run(setup: FrontEndSetup) -> None:
+    await FrontEnd(setup).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The gRPC transport: KServe v2 with Triton's extensions, health and reflection."""

@@ -1,0 +1,72 @@
+"""Method handlers for the whole service, built from its descriptor: bytes in, bytes out, errors through the one table."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from octavo.errors import OctavoError, Unsupported
+from octavo.serving.failures import internal
+from octavo.serving.grpc.errors import UNPARSABLE, code_of
+from octavo.wire import pb
+
+log = logging.getLogger(__name__)
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+Context: TypeAlias = grpc.aio.ServicerContext
+Unary = Callable[[Any], Awaitable[Message]]
+Stream = Callable[[Context], Awaitable[None]]
+Request = TypeVar("Request", bound=Message)
+
+
+def service_handler(unary: Mapping[str, Unary], streams: Mapping[str, Stream]) -> grpc.GenericRpcHandler:
+    """All RPCs of the service; those in neither mapping answer that they are not implemented."""
+    handlers: dict[str, grpc.RpcMethodHandler] = {}
+    for method in SERVICE.methods:
+        if method.name in streams:
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(streams[method.name]))
+        else:
+            request_type = getattr(pb, method.input_type.name)
+            handle = unary.get(method.name) or _missing(method.name)
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_answering(method.name, request_type, handle))
+    return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+
+def parse(message_type: type[Request], data: bytes) -> Request:
+    """The message in ``data``; raises Triton's error for bytes that are none."""
+    try:
+        return message_type.FromString(data)
+    except DecodeError:
+        raise UNPARSABLE from None
+
+
+def visible(error: Exception) -> OctavoError:
+    """What a client may see of ``error``; a bug of ours is logged under an id."""
+    return error if isinstance(error, OctavoError) else internal(error, log)
+
+
+def _answering(rpc: str, request_type: type[Message], handle: Unary) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    async def answer(data: bytes, context: Context) -> bytes:
+        try:
+            return (await handle(parse(request_type, data))).SerializeToString()
+        except Exception as error:
+            shown = visible(error)
+        await context.abort(code_of(shown, rpc), str(shown))
+        raise AssertionError("abort returned")
+
+    return answer
+
+
+def _streaming(stream: Stream) -> Callable[[Any, Context], Awaitable[None]]:
+    async def run(_: Any, context: Context) -> None:
+        await stream(context)
+
+    return run
+
+
+def _missing(rpc: str) -> Unary:
+    async def refuse(_: Message) -> Message:
+        raise Unsupported(f"This server does not implement {rpc}.")
+
+    return refuse

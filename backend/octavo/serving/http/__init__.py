@@ -1,0 +1,1 @@
+"""The HTTP transport: what a probe asks."""

@@ -1,0 +1,61 @@
+"""``Hub``: the supervisor's end of a control socket, one per kind of child. Moves typed messages and knows no meaning."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+log = logging.getLogger(__name__)
+Incoming = TypeVar("Incoming")
+
+
+class Hub(Generic[Incoming]):
+    """A ROUTER socket at ``address``. A message to a child that is gone is dropped, as its death is noticed elsewhere."""
+
+    def __init__(self, context: zmq.asyncio.Context, address: str, incoming: Any) -> None:
+        """Bind; ``incoming`` is the union of the message types that children may send."""
+        self.address = address
+        self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(incoming)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self._socket.sndhwm = self._socket.rcvhwm = 0
+        self._socket.bind(address)
+
+    def send(self, identity: bytes, message: msgspec.Struct) -> None:
+        """Send to one child; never waits."""
+        self._socket.send_multipart([identity, self._encoder.encode(message)])
+
+    async def receive(self) -> AsyncIterator[tuple[bytes, Incoming]]:
+        """``(identity, message)`` of everything that comes, for ever."""
+        while True:
+            identity, frame = await self._socket.recv_multipart()
+            try:
+                yield identity, self._decoder.decode(frame)
+            except msgspec.DecodeError:
+                log.exception("A child sent a control message that cannot be read.")
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class News:
+    """Something that many tasks wait for to change; they look for themselves at what did."""
+
+    def __init__(self) -> None:
+        """Nothing has changed yet."""
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """Wake everybody who waits."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Return at the next ``tell``."""
+        await self._event.wait()

@@ -1,0 +1,7 @@
+"""What the server says of itself, whatever the transport."""
+
+from octavo import __version__
+
+NAME = "octavo"
+VERSION = __version__
+EXTENSIONS = ["model_repository", "schedule_policy", "model_configuration", "parameters", "statistics"]

@@ -1,0 +1,133 @@
+"""``ServedEngine``: one engine as a front end uses it: generations begun, watched until their end, and counted."""
+
+import time
+from collections.abc import Callable
+
+from octavo.engine.client import EngineClient
+from octavo.errors import Cancelled, ErrorKind, OctavoError
+from octavo.serving.control import EngineBinding
+from octavo.serving.statistics import Counters, FailureReason
+from octavo.text.generator import Generation, Generator, Observer
+from octavo.text.request import GenerateRequest
+from octavo.text.tokenizer import Tokenizer
+
+NANOSECONDS = 1_000_000_000
+_REASONS = {
+    ErrorKind.CANCELLED: FailureReason.CANCELED,
+    ErrorKind.OVERLOADED: FailureReason.REJECTED,
+    ErrorKind.QUEUE_TIMEOUT: FailureReason.REJECTED,
+    ErrorKind.INVALID_REQUEST: FailureReason.OTHER,
+}
+
+
+class _Progress:
+    """What was counted of a generation that is open."""
+
+    def __init__(self, input_seconds: float) -> None:
+        self.input_seconds = input_seconds
+        self.started = False
+        self.tokens = 0
+
+
+class ServedEngine(Observer):
+    """Generations on one engine. Once ``retire`` was called, ``released`` is called when the last of them is over.
+
+    ``counters`` gives the counters to add to now; they may be others at every call.
+    """
+
+    def __init__(self, binding: EngineBinding, tokenizer: Tokenizer, counters: Callable[[], Counters]) -> None:
+        """Connect to a running engine."""
+        self.binding, self.tokenizer = binding, tokenizer
+        self._client = EngineClient(binding.address)
+        self._generator = Generator(self._client, tokenizer, binding.info, self)
+        self._counters = counters
+        self._open: dict[Generation, _Progress] = {}
+        self._released: Callable[[], None] | None = None
+
+    def generate(self, request: GenerateRequest, received_at: float) -> Generation:
+        """Begin to answer; ``received_at``: when its bytes were here (``time.monotonic``). Raises as ``Generator`` does."""
+        generation = self._generator.generate(request)
+        if not generation.over:
+            self._open[generation] = _Progress(time.monotonic() - received_at)
+        return generation
+
+    def retire(self, released: Callable[[], None]) -> None:
+        """No new generations come; call ``released`` once the open ones are over."""
+        self._released = released
+        self._release_if_done()
+
+    def die(self, error: OctavoError) -> None:
+        """The engine has died: end all its generations with ``error``."""
+        self._client.fail_all(error)
+
+    def cancel_all(self) -> None:
+        """End all open generations."""
+        for generation in list(self._open):
+            generation.fail(Cancelled("The server is shutting down and the time for open requests is over."))
+
+    def close(self) -> None:
+        """Disconnect from the engine."""
+        self._client.close()
+
+    # What the generator tells its observer.
+
+    def first_token(self, generation: Generation, seconds: float) -> None:
+        """Count a request's first token."""
+        progress = self._open.get(generation)
+        if progress is not None and not progress.started:
+            progress.started = True
+            counters = self._counters()
+            counters.prompt_tokens += generation.num_prompt_tokens
+            counters.time_to_first_token.observe(seconds)
+
+    def next_tokens(self, generation: Generation, seconds: float, count: int) -> None:
+        """Count tokens that came together as if they had come one after the other."""
+        counters = self._counters()
+        counters.inter_token_latency.observe(seconds / count, count)
+        self._count_tokens(generation, counters)
+
+    def finished(self, generation: Generation) -> None:
+        """Count the request as a whole."""
+        counters = self._counters()
+        self._count_tokens(generation, counters)
+        progress = self._open.pop(generation, _Progress(0.0))
+        assert generation.finished_at is not None
+        seconds = generation.finished_at - generation.arrived_at
+        if generation.error is None:
+            _count_success(counters, generation, seconds, progress.input_seconds)
+        else:
+            count_failure(counters, generation.error, seconds)
+        counters.request_latency.observe(seconds)
+        counters.samples.observe(generation.request.sampling.n)
+        self._release_if_done()
+
+    def _count_tokens(self, generation: Generation, counters: Counters) -> None:
+        progress = self._open.get(generation)
+        if progress is not None:
+            tokens = generation.num_generation_tokens
+            counters.generation_tokens += tokens - progress.tokens
+            progress.tokens = tokens
+
+    def _release_if_done(self) -> None:
+        if self._released is not None and not self._open:
+            released, self._released = self._released, None
+            released()
+
+
+def count_failure(counters: Counters, error: OctavoError, seconds: float) -> None:
+    """Count a request that ended with ``error`` after ``seconds``."""
+    counters.fail.observe(int(seconds * NANOSECONDS))
+    counters.failures[_REASONS.get(error.kind, FailureReason.BACKEND)] += 1
+
+
+def _count_success(counters: Counters, generation: Generation, seconds: float, input_seconds: float) -> None:
+    queued = generation.queue_seconds or 0.0
+    counters.success.observe(int((seconds + input_seconds) * NANOSECONDS))
+    counters.queue.observe(int(queued * NANOSECONDS))
+    counters.compute_input.observe(int(input_seconds * NANOSECONDS))
+    counters.compute_infer.observe(int(max(0.0, seconds - queued) * NANOSECONDS))
+    # Detokenising and sending overlap with the engine's work, so no time is theirs alone.
+    counters.compute_output.observe(0)
+    counters.last_inference_ms = int(time.time() * 1000)
+    counters.prompt_length.observe(generation.num_prompt_tokens)
+    counters.generation_length.observe(generation.num_generation_tokens)

@@ -1,0 +1,252 @@
+"""The supervisor: starts and watches every other process, owns the models' states and all counters, drains on SIGTERM."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvloop
+import zmq.asyncio
+
+from octavo.engine.control import EngineReport
+from octavo.errors import Disabled, OctavoError
+from octavo.repository.repository import ModelRepository
+from octavo.serving import control
+from octavo.serving.control import CallReply, FrontEndMessage, FrontEndSetup, ModelCall, ModelCounters
+from octavo.serving.engines import Engines
+from octavo.serving.fleet import Fleet
+from octavo.serving.frontends import FrontEnds
+from octavo.serving.http.listen import HttpServer
+from octavo.serving.hub import Hub
+from octavo.serving.logs import configure_logs
+from octavo.serving.metrics import Reading, metrics_app
+from octavo.serving.options import ModelControlMode, ServeOptions
+from octavo.serving.ports import PortTaken, Reservation, authority, is_loopback, listener
+
+log = logging.getLogger(__name__)
+COLLECT_EVERY = 1.0
+NOT_EXPLICIT = "explicit model load / unload is not allowed if polling is enabled"
+
+
+def run(options: ServeOptions) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Once ready, one line on standard output names the ports."""
+    configure_logs("supervisor", options.log_verbose)
+    with ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="octavo-"))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        try:
+            ports = Ports(options, stack)
+        except PortTaken as error:
+            log.error("%s", error)
+            return 1
+        return uvloop.run(_supervise(options, ports, directory))
+
+
+class Ports:
+    """The three reserved ports of a server."""
+
+    def __init__(self, options: ServeOptions, stack: ExitStack) -> None:
+        """Reserve them until ``stack`` closes; raises ``PortTaken``."""
+        self.grpc = stack.enter_context(Reservation("gRPC", options.grpc_address, options.grpc_port)).port
+        self.http = stack.enter_context(Reservation("HTTP", options.http_address, options.http_port)).port
+        self.metrics = stack.enter_context(Reservation("metrics", options.metrics_address, options.metrics_port)).port
+
+
+class Supervisor:
+    """One server. ``exit`` is its exit code once that is decided."""
+
+    def __init__(self, options: ServeOptions, ports: Ports, directory: Path) -> None:
+        """Open the control sockets in ``directory``; nothing is started yet."""
+        self._options, self._ports = options, ports
+        self._exiting = False
+        self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        context = zmq.asyncio.Context.instance()
+        front_end_hub: Hub[FrontEndMessage] = Hub(context, f"ipc://{directory}/front-ends", FrontEndMessage)
+        engine_hub: Hub[EngineReport] = Hub(context, f"ipc://{directory}/engines", EngineReport)
+        setup = _setup(options, ports, front_end_hub.address)
+        self._engines = Engines(engine_hub, directory)
+        self._front_ends = FrontEnds(front_end_hub, setup, self._call, self._engines.front_end_gone, self.gave_up)
+        repository = ModelRepository(list(options.model_repository), options.model_name)
+        self._repository = repository
+        self.fleet = Fleet(repository, self._engines, self, self)
+
+    # What the fleet asks of its audience.
+
+    def publish(self) -> int:
+        """Tell the front ends of the models and of readiness as they are now."""
+        ready = not self._exiting and (self.fleet.all_ready() or not self._options.strict_readiness)
+        return self._front_ends.publish(self.fleet.entries(), self.fleet.loads(), ready, self._exiting)
+
+    async def prepare(self, load: int, tokenizer: str) -> None:
+        """Have all front ends read the tokenizer of a load."""
+        await self._front_ends.prepare(load, tokenizer)
+
+    async def applied(self, revision: int) -> None:
+        """Wait until all front ends act by that revision."""
+        await self._front_ends.applied(revision)
+
+    async def released(self, generation: int) -> None:
+        """Wait until no front end has a request on that engine."""
+        await self._front_ends.released(generation)
+
+    # What the fleet reports of its engines.
+
+    def engine_died(self, generation: int, error: OctavoError) -> None:
+        """Fail the engine's requests and readiness at once."""
+        self._front_ends.engine_gone(generation, error)
+        self.publish()
+
+    def engine_back(self) -> None:
+        """Tell the front ends of the new engine."""
+        self.publish()
+
+    def gave_up(self, reason: str) -> None:
+        """End the whole server, because a part of it cannot be kept alive."""
+        log.critical("%s The server exits.", reason)
+        self.stop(1)
+
+    def stop(self, code: int) -> None:
+        """Decide on the exit code, unless that has been done."""
+        if not self.exit.done():
+            self.exit.set_result(code)
+
+    async def start(self) -> None:
+        """Load what is to be loaded, then open the ports and say so; a failed load may be the end."""
+        self._front_ends.start(self._options.num_front_ends)
+        names = self._repository.names()
+        if self._options.model_control_mode is ModelControlMode.EXPLICIT and "*" not in self._options.load_model:
+            names = list(self._options.load_model)
+        results = await asyncio.gather(*(self.fleet.load(name) for name in names), return_exceptions=True)
+        errors = [error for error in results if error is not None]
+        for error in errors:
+            log.error("%s", error, exc_info=None if isinstance(error, OctavoError) else error)
+        if errors and self._options.exit_on_error:
+            self.stop(1)
+            return
+        await self._front_ends.applied(self.publish())
+        await self._front_ends.open()
+
+    async def read(self) -> list[Reading]:
+        """Take the readings of a scrape."""
+        await self._collect()
+        levels = {(n, v): d.binding.generation for n, v, d in self.fleet.deployments() if d.binding}
+        known = {key for key, _ in self._front_ends.totals} | set(levels)
+        return [
+            Reading(*key, self._front_ends.totals.of(*key), self._engines.totals(*key), self._engines.levels(levels.get(key, 0)))
+            for key in sorted(known)
+        ]
+
+    async def collect_for_ever(self) -> None:
+        """Take over what children have counted, so that a death loses little."""
+        while True:
+            await asyncio.sleep(COLLECT_EVERY)
+            await self._collect()
+
+    async def drain(self) -> None:
+        """Take no new requests, and return when the open ones have ended or their time is up."""
+        self._exiting = True
+        self.publish()
+        log.info("Draining; open requests have %g s.", self._options.exit_timeout_secs)
+        await self._front_ends.drain(self._options.exit_timeout_secs)
+
+    async def close(self) -> None:
+        """End every process at once."""
+        await self._front_ends.close()
+        await self.fleet.stop()
+        await self._engines.close()
+
+    async def _collect(self) -> None:
+        await asyncio.gather(self._front_ends.collect(), self._engines.collect())
+
+    async def _call(self, call: ModelCall) -> CallReply:
+        match call:
+            case control.LoadModel(number, name, config):
+                self._check_explicit()
+                await self.fleet.load(name, config)
+            case control.UnloadModel(number, name):
+                self._check_explicit()
+                await self.fleet.unload(name)
+            case control.ListModels(number):
+                return CallReply(number, index=await self.fleet.index())
+            case control.ReadStatistics(number):
+                await self._front_ends.collect()
+                totals = [ModelCounters(*key, counters) for key, counters in self._front_ends.totals]
+                return CallReply(number, statistics=totals)
+        return CallReply(number)
+
+    def _check_explicit(self) -> None:
+        if self._options.model_control_mode is not ModelControlMode.EXPLICIT:
+            raise Disabled(NOT_EXPLICIT)
+
+
+async def _supervise(options: ServeOptions, ports: Ports, directory: Path) -> int:
+    supervisor = Supervisor(options, ports, directory)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, _on_signal, supervisor, signum)
+    metrics = HttpServer(metrics_app(supervisor.read), listener(options.metrics_address, ports.metrics))
+    tasks = [asyncio.ensure_future(_start(supervisor, options, ports)), asyncio.ensure_future(supervisor.collect_for_ever())]
+    try:
+        code = await supervisor.exit
+        tasks[0].cancel()
+        if code == 0:
+            await supervisor.drain()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await supervisor.close()
+        await metrics.close()
+    log.info("The server has ended.")
+    return code
+
+
+async def _start(supervisor: Supervisor, options: ServeOptions, ports: Ports) -> None:
+    try:
+        await supervisor.start()
+    except Exception:
+        log.exception("The server could not start.")
+        supervisor.stop(1)
+    if not supervisor.exit.done():
+        _announce(options, ports)
+
+
+def _on_signal(supervisor: Supervisor, signum: signal.Signals) -> None:
+    if supervisor.exit.done():
+        log.warning("A second %s ends the server at once.", signum.name)
+        # The children are bound to this process's life and go with it.
+        os._exit(128 + signum)
+    log.info("Got %s.", signum.name)
+    supervisor.stop(0)
+
+
+def _announce(options: ServeOptions, ports: Ports) -> None:
+    listening = {
+        "grpc": (options.grpc_address, ports.grpc),
+        "http": (options.http_address, ports.http),
+        "metrics": (options.metrics_address, ports.metrics),
+    }
+    exposed = [name for name, (address, _) in listening.items() if not is_loopback(address)]
+    if exposed:
+        log.warning("Anybody who can reach the %s port may use it: no credentials are configured.", " and the ".join(exposed))
+    print("octavo ready " + " ".join(f"{name}={authority(*where)}" for name, where in listening.items()), flush=True)
+
+
+def _setup(options: ServeOptions, ports: Ports, address: str) -> FrontEndSetup:
+    return FrontEndSetup(
+        number=0,
+        parent=os.getpid(),
+        control=address,
+        grpc_address=options.grpc_address,
+        grpc_port=ports.grpc,
+        http_address=options.http_address,
+        http_port=ports.http,
+        max_message_size=options.grpc_max_message_size,
+        max_concurrent_streams=options.grpc_max_concurrent_streams,
+        max_stream_requests=options.grpc_max_stream_requests,
+        log_verbose=options.log_verbose,
+    )
