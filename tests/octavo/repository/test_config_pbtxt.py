@@ -136,7 +136,8 @@ def test_json_that_is_no_configuration_gets_tritons_text(text: str) -> None:
 
 FIELDS = [field.name for field in mc.ModelConfig.DESCRIPTOR.fields] + ["kind", "count", "gpus", "key", "value", "dims", "@type"]
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["KIND_CPU", "1"])
-VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner), max_leaves=6)
+OBJECTS = st.dictionaries(st.sampled_from(FIELDS), LEAVES, max_size=3)
+VALUES = st.recursive(LEAVES | OBJECTS, lambda inner: st.lists(inner, max_size=3), max_leaves=6)
 
 
 @settings(max_examples=300, deadline=None)

@@ -6,6 +6,7 @@ import pytest
 import tritonclient.grpc.model_config_pb2 as triton_mc
 import tritonclient.grpc.service_pb2 as triton_pb
 from google.protobuf import descriptor_pb2
+
 from octavo.wire import POOL, mc, pb
 
 FILES = [pytest.param(pb, triton_pb, id="grpc_service"), pytest.param(mc, triton_mc, id="model_config")]

@@ -2,6 +2,7 @@
 
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
+
 from octavo.wire import POOL
 from octavo.wire.reflection import reflection_pool
 
