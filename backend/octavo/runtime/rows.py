@@ -27,10 +27,10 @@ class Bias(NamedTuple):
 
 
 class PromptScoring(NamedTuple):
-    """A prompt (int32) whose tokens are to be scored, each with its ``count`` likeliest rivals."""
+    """A prompt (int32) whose tokens are to be scored, each with its ``rivals`` likeliest tokens."""
 
     token_ids: np.ndarray
-    count: int
+    rivals: int
 
 
 class RowTable:

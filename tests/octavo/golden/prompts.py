@@ -1,4 +1,4 @@
-"""The twenty prompts of the golden tests: real text of many kinds. The first six are the normal run's and already span the kinds."""
+"""The twenty prompts of the golden tests: real text of many kinds. The first six, the normal run's, already span the kinds."""
 
 from typing import NamedTuple
 
@@ -84,14 +84,16 @@ PROMPTS = [
     Prompt("capital", "The capital of France is"),
     Prompt("alice", ALICE),
     Prompt("chat-sky", "Why is the sky blue? Answer in two sentences.", chat=True),
-    Prompt("fibonacci", "def fibonacci(n: int) -> int:\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n"),
+    Prompt("fibonacci", 'def fibonacci(n: int) -> int:\n    """Return the n-th Fibonacci number."""\n'),
     Prompt("german", "Am Anfang schuf Gott Himmel und Erde. Und die Erde war wüst und leer, und es war finster auf der Tiefe;"),
     Prompt("emoji", "🎉 Happy birthday! 🎂 Here are three fun facts about cakes 🍰:\n1."),
     Prompt("declaration", DECLARATION),
     Prompt("heap", HEAP),
     Prompt("chat-poem", "Write a short poem about the sea and a lighthouse.", chat=True),
     Prompt("chat-alice", "Summarise this text in one paragraph:\n\n" + ALICE, chat=True),
-    Prompt("french", "Longtemps, je me suis couché de bonne heure. Parfois, à peine ma bougie éteinte, mes yeux se fermaient si vite"),
+    Prompt(
+        "french", "Longtemps, je me suis couché de bonne heure. Parfois, à peine ma bougie éteinte, mes yeux se fermaient si vite"
+    ),
     Prompt("spanish", "En un lugar de la Mancha, de cuyo nombre no quiero acordarme, no ha mucho tiempo que vivía un hidalgo"),
     Prompt("chinese", "学而时习之，不亦说乎？有朋自远方来，不亦乐乎？"),
     Prompt("japanese", "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。"),

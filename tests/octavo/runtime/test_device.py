@@ -41,7 +41,9 @@ def test_pages_are_larger_on_a_gpu_and_can_be_set() -> None:
         resolve_page_size(24, torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("limit", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8), ("", 8)])
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8), ("", 8)]
+)
 def test_a_containers_limit_bounds_the_cores(limit: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cpu.max").write_text(limit)
     monkeypatch.setattr(device, "CGROUP_LIMIT", tmp_path / "cpu.max")

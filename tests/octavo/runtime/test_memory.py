@@ -51,7 +51,9 @@ def test_pages_are_whole_and_one_longest_request_must_fit() -> None:
 
 
 def test_a_budget_below_nothing_is_told_as_nothing() -> None:
-    with pytest.raises(LoadFailed, match=r"may take 0\.0 MiB, which holds 0 tokens, .*raise gpu_memory_utilization or lower max_model_len"):
+    with pytest.raises(
+        LoadFailed, match=r"may take 0\.0 MiB, which holds 0 tokens, .*raise gpu_memory_utilization or lower max_model_len"
+    ):
         plan_pages(-GIB, SPEC, 100, "gpu_memory_utilization")
 
 

