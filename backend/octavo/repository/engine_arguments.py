@@ -40,21 +40,25 @@ _NO_EFFECT = {
         enforce_eager compilation_config cudagraph_capture_sizes cuda_graph_sizes max_cudagraph_capture_size
         max_seq_len_to_capture optimization_level performance_mode attention_backend attention_config kernel_config
         enable_flashinfer_autotune disable_cascade_attn disable_async_output_proc async_scheduling fail_on_environ_validation
-        additional_config
+        additional_config ir_op_priority linear_backend use_fp64_gumbel numa_bind numa_bind_nodes numa_bind_cpus
+        enable_cumem_allocator enable_fault_tolerance fault_tolerance_config
     """,
     "logs, metrics and traces are settings of the server": """
         disable_log_stats disable_log_requests enable_log_requests max_log_len aggregate_engine_logging
         enable_logging_iteration_details kv_cache_metrics kv_cache_metrics_sample cudagraph_metrics enable_mfu_metrics
         enable_mm_processor_stats enable_layerwise_nvtx_tracing show_hidden_metrics_for_version otlp_traces_endpoint
-        collect_detailed_traces profiler_config ray_workers_use_nsight
+        collect_detailed_traces profiler_config ray_workers_use_nsight per_request_spec_decode_metrics jit_monitor_mode
+        jit_monitor_verbose
     """,
     "preempted requests are recomputed and never swapped": "swap_space preemption_mode",
     "every step has one budget of tokens": """
         max_num_partial_prefills max_long_partial_prefills long_prefill_token_threshold num_scheduler_steps
         multi_step_stream_outputs scheduler_delay_factor num_lookahead_slots use_v2_block_manager stream_interval
-        disable_hybrid_kv_cache_manager
+        disable_hybrid_kv_cache_manager max_num_scheduled_tokens scheduler_reserve_full_isl prefill_schedule_interval watermark
     """,
-    "a prefix is always hashed with SHA-256": "prefix_caching_hash_algo",
+    "the engine decides how prefixes are found and kept": """
+        prefix_caching_hash_algo prefix_cache_retention_interval prefix_match_unit
+    """,
     "a model is served under the name of its folder": "served_model_name",
     "the server decides how long it drains": "shutdown_timeout",
     "only configuration, tokenizer and safetensors files are read": """
@@ -66,32 +70,40 @@ _NO_EFFECT = {
         master_addr master_port node_rank data_parallel_rank data_parallel_start_rank data_parallel_size_local
         data_parallel_address data_parallel_rpc_port data_parallel_hybrid_lb data_parallel_external_lb data_parallel_backend
         dcp_comm_backend dcp_kv_cache_interleave_size cp_kv_cache_interleave_size disable_nccl_for_dp_synchronization
+        dp_sync_interval enable_nccl_comm_suspend
     """,
     "no mixture of experts is served": """
         enable_expert_parallel moe_backend all2all_backend eplb_config enable_eplb expert_placement_strategy
         num_redundant_experts eplb_window_size eplb_step_interval eplb_log_balancedness ubatch_size
-        dbo_decode_token_threshold dbo_prefill_token_threshold
+        dbo_decode_token_threshold dbo_prefill_token_threshold enable_ep_weight_filter enable_bf16x3_router_gemm
     """,
     "no state-space model is served": """
-        mamba_cache_dtype mamba_ssm_cache_dtype mamba_block_size mamba_cache_mode mamba_backend
+        mamba_config mamba_cache_dtype mamba_ssm_cache_dtype mamba_block_size mamba_cache_mode mamba_backend
+        mamba_ssu_algorithm enable_mamba_cache_stochastic_rounding mamba_cache_philox_rounds use_replayssm
+        replayssm_buffer_len gdn_prefill_backend kda_prefill_backend
     """,
     "models are served with text alone": """
         limit_mm_per_prompt media_io_kwargs mm_processor_kwargs mm_processor_cache_gb mm_processor_cache_type
         mm_shm_cache_max_object_size_mb mm_encoder_tp_mode mm_encoder_attn_backend mm_tensor_ipc disable_mm_preprocessor_cache
         disable_chunked_mm_input interleave_mm_strings skip_mm_profiling video_pruning_rate language_model_only
-        enable_multimodal_encoder_data_parallel allowed_local_media_path allowed_media_domains
+        enable_multimodal_encoder_data_parallel allowed_local_media_path allowed_media_domains mm_hasher_algorithm
+        mm_encoder_attn_dtype mm_encoder_fp8_scale_path mm_encoder_fp8_scale_save_path mm_encoder_fp8_scale_save_margin
+        mm_processor_device mm_ipc_gpu_memory_gb mm_device_do_normalize video_pruning_method renderer_num_workers
+        ec_manager_config
     """,
     "adapters are not served": """
         max_loras max_lora_rank max_cpu_loras lora_dtype lora_extra_vocab_size long_lora_scaling_factors fully_sharded_loras
         default_mm_loras enable_tower_connector_lora specialize_active_lora max_prompt_adapters max_prompt_adapter_token
+        lora_target_modules enable_mixed_moe_lora_format enable_moe_shared_loras
     """,
     "the grammar and the dialect are chosen by the request": """
         structured_outputs_config guided_decoding_backend guided_decoding_disable_fallback
         guided_decoding_disable_any_whitespace guided_decoding_disable_additional_properties reasoning_parser
+        reasoning_config
     """,
     "the Triton interface has defaults of its own for sampling": "generation_config",
     "tokenising takes no pool of its own": "tokenizer_pool_size tokenizer_pool_type tokenizer_pool_extra_config",
-    "nothing is quantised": "allow_deprecated_quantization quantization_param_path",
+    "nothing is quantised": "allow_deprecated_quantization quantization_param_path kv_cache_dtype_skip_layers",
 }
 
 _ONE_DEVICE = "a model runs on one device"
@@ -104,6 +116,7 @@ _USE_OVERRIDES = "it is set through hf_overrides"
 _REFUSED: dict[str, tuple[str, tuple[object, ...]]] = {
     "trust_remote_code": ("weights are read and never run", (False,)),
     "quantization": ("weights are not quantised by the engine", ("gguf",)),
+    "quantization_config": ("weights are not quantised by the engine", ()),
     "kv_cache_dtype": ("the cache has the model's own dtype", ("auto",)),
     "calculate_kv_scales": ("the cache has the model's own dtype", (False,)),
     "override_attention_dtype": ("attention has the model's own dtype", ()),
@@ -120,6 +133,9 @@ _REFUSED: dict[str, tuple[str, tuple[object, ...]]] = {
     "enable_dbo": (_ONE_DEVICE, (False,)),
     "enable_elastic_ep": (_ONE_DEVICE, (False,)),
     "speculative_config": (_NO_SPECULATION, ()),
+    "spec_method": (_NO_SPECULATION, ()),
+    "spec_model": (_NO_SPECULATION, ()),
+    "spec_tokens": (_NO_SPECULATION, (0,)),
     "speculative_model": (_NO_SPECULATION, ()),
     "speculative_model_quantization": (_NO_SPECULATION, ()),
     "speculative_draft_tensor_parallel_size": (_NO_SPECULATION, ()),
@@ -148,12 +164,18 @@ _REFUSED: dict[str, tuple[str, tuple[object, ...]]] = {
     "ec_transfer_config": ("pages are not sent to other engines", ()),
     "weight_transfer_config": ("weights are not changed while they serve", ()),
     "enable_sleep_mode": ("an engine that should free its memory is unloaded", (False,)),
+    "max_num_queued_reqs": ("the queue is limited by max_queue_size", ()),
+    "max_num_queued_tokens": ("the queue is limited by max_queue_size", ()),
     "num_gpu_blocks_override": ("the size of the cache is set by kv_cache_memory_bytes", ()),
     "task": (_GENERATION_ONLY, ("auto", "generate")),
     "runner": (_GENERATION_ONLY, ("auto", "generate")),
     "convert": (_GENERATION_ONLY, ("auto", "none")),
     "pooler_config": (_GENERATION_ONLY, ()),
     "override_pooler_config": (_GENERATION_ONLY, ()),
+    "diffusion_config": (_GENERATION_ONLY, ()),
+    "enable_return_routed_experts": (_GENERATION_ONLY, (False,)),
+    "return_sampling_mask": (_GENERATION_ONLY, (False,)),
+    "enable_trace_replay": (_GENERATION_ONLY, (False,)),
     "mm_encoder_only": (_GENERATION_ONLY, (False,)),
     "enable_prompt_embeds": ("a prompt is text", (False,)),
     "enable_mm_embeds": ("a prompt is text", (False,)),
@@ -169,6 +191,8 @@ _REFUSED: dict[str, tuple[str, tuple[object, ...]]] = {
     "logprobs_mode": ("log probabilities are those of the unprocessed logits", ("raw_logprobs",)),
     "override_generation_config": ("sampling is set by the request", ()),
     "override_neuron_config": ("an engine runs on a CPU or on CUDA", ()),
+    "model_weights": ("weights are named by model", ()),
+    "model_class_overrides": (_NO_IMPORTS, ()),
     "logits_processors": (_NO_IMPORTS, ()),
     "logits_processor_pattern": (_NO_IMPORTS, ()),
     "io_processor_plugin": (_NO_IMPORTS, ()),
