@@ -1,0 +1,236 @@
+"""Input tensors of a ``ModelInferRequest``: checked against the model's own, then as Python values. Knows no meaning of a name.
+
+Every size is checked with exact integers before anything is copied. The texts are Triton's, and so is their order: what its
+gRPC layer finds (repeated names, missing data), then its core (number, name, type, shape, size), then its backends (strings).
+"""
+
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from octavo.errors import InvalidRequest, NotFound
+from octavo.protocol.rejection import RejectedRequest, prefixed, shown
+from octavo.wire import mc, pb
+
+MAX_TENSORS = 32
+MAX_DIMS = 8
+_LENGTH = struct.Struct("<I")
+# Types of one size, with their code for ``struct``. FP16 and BF16 are absent: no model here takes them.
+_CODES = {
+    "BOOL": "?",
+    "UINT8": "B",
+    "UINT16": "H",
+    "UINT32": "I",
+    "UINT64": "Q",
+    "INT8": "b",
+    "INT16": "h",
+    "INT32": "i",
+    "INT64": "q",
+    "FP32": "f",
+    "FP64": "d",
+}
+_NAMES = {*_CODES, "BYTES", "FP16", "BF16"}
+# A field of typed contents, the type that Triton names it by, and the narrower types that share it.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "bool_contents": ("BOOL",),
+    "int_contents": ("INT32", "INT16", "INT8"),
+    "int64_contents": ("INT64",),
+    "uint_contents": ("UINT32", "UINT16", "UINT8"),
+    "uint64_contents": ("UINT64",),
+    "fp32_contents": ("FP32",),
+    "fp64_contents": ("FP64",),
+    "bytes_contents": ("BYTES",),
+}
+_FIELD_OF = {name: field for field, names in _FIELDS.items() for name in names}
+
+
+class TensorSpec(NamedTuple):
+    """One tensor as a model declares it; ``datatype`` is the wire's name (``BYTES``, ``BOOL``)."""
+
+    datatype: str
+    dims: tuple[int, ...]
+    optional: bool
+
+
+Element = bool | int | float | bytes
+
+
+def datatype_name(data_type: mc.DataType) -> str:
+    """The wire's name of a configuration's data type."""
+    name = mc.DataType.Name(data_type).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
+def check_outputs(model: str, outputs: Iterable[pb.ModelInferRequest.InferRequestedOutputTensor], known: Mapping[str, str]) -> None:
+    """Refuse outputs that the model does not have, and ways to return one that cannot be. ``known``: datatype by name."""
+    for output in outputs:
+        if "shared_memory_region" in output.parameters:
+            raise _unknown_region(output.parameters["shared_memory_region"])
+        if output.name not in known:
+            raise RejectedRequest(f"unexpected inference output '{shown(output.name)}' for model '{model}'")
+        if "classification" in output.parameters:
+            raise InvalidRequest(f"class result not available for output due to unsupported type '{known[output.name]}'")
+
+
+def read_inputs(model: str, request: pb.ModelInferRequest, specs: Mapping[str, TensorSpec]) -> dict[str, list[Element]]:
+    """The elements of every input, by name. Raises ``RejectedRequest`` or, for damaged strings, ``InvalidRequest``."""
+    _check_repeats(request)
+    data = [_data(model, request, place, tensor) for place, tensor in enumerate(request.inputs)]
+    _check_number(model, request, specs)
+    for tensor, raw in zip(request.inputs, data, strict=True):
+        _check_tensor(model, request.id, tensor, specs, raw)
+    return {tensor.name: _elements(tensor, raw) for tensor, raw in zip(request.inputs, data, strict=True)}
+
+
+def check_counts(request: pb.ModelInferRequest) -> None:
+    """Refuse more tensors than any model here has, before anything is done for each."""
+    for what, count in (("inputs", len(request.inputs)), ("requested outputs", len(request.outputs))):
+        if count > MAX_TENSORS:
+            raise RejectedRequest(f"The request must have at most {MAX_TENSORS} {what}, got {count}.")
+
+
+def _check_repeats(request: pb.ModelInferRequest) -> None:
+    seen: set[str] = set()
+    for tensor in request.inputs:
+        if tensor.name in seen:
+            raise prefixed(request.id, f"input '{shown(tensor.name)}' already exists in request")
+        seen.add(tensor.name)
+
+
+def _data(model: str, request: pb.ModelInferRequest, place: int, tensor: pb.ModelInferRequest.InferInputTensor) -> bytes | None:
+    """The raw bytes of an input, None if its contents are typed. Extra raw entries are never looked at."""
+    if "shared_memory_region" in tensor.parameters:
+        raise _unknown_region(tensor.parameters["shared_memory_region"])
+    if tensor.HasField("contents"):
+        if request.raw_input_contents:
+            raise RejectedRequest(
+                f"contents field must not be specified when using raw_input_contents for '{shown(tensor.name)}' for model '{model}'"
+            )
+        _check_field(model, tensor)
+        return None
+    if place >= len(request.raw_input_contents):
+        raise RejectedRequest(f"unable to find data for input tensor '{shown(tensor.name)}' for model '{model}' in request.")
+    return request.raw_input_contents[place]
+
+
+def _check_field(model: str, tensor: pb.ModelInferRequest.InferInputTensor) -> None:
+    """Typed contents must stand in the field of the declared type."""
+    for field, names in _FIELDS.items():
+        if len(getattr(tensor.contents, field)) and tensor.datatype not in names:
+            raise RejectedRequest(
+                f"unexpected explicit tensor data for input tensor '{shown(tensor.name)}' for model '{model}' "
+                f"of type '{names[0]}', expected datatype '{_type_shown(tensor.datatype)}'"
+            )
+
+
+def _check_number(model: str, request: pb.ModelInferRequest, specs: Mapping[str, TensorSpec]) -> None:
+    given = [tensor.name for tensor in request.inputs]
+    required = [name for name, spec in specs.items() if not spec.optional]
+    missing = [name for name in required if name not in given]
+    if len(required) <= len(given) <= len(specs) and (not missing or not set(given) <= set(specs)):
+        return
+    expected = (
+        f"{len(specs)} inputs" if len(required) == len(specs) else f"number of inputs between {len(required)} and {len(specs)}"
+    )
+    # With nothing missing Triton leaves the bracket unopened; its text is kept as it is.
+    absent = f"[{_quoted(missing)}]" if missing else "]"
+    raise prefixed(
+        request.id,
+        f"expected {expected} but got {len(given)} inputs for model '{model}'. Got input(s) [{_quoted(given)}], "
+        f"but missing required input(s) {absent}. Please provide all required input(s).",
+    )
+
+
+def _check_tensor(
+    model: str, request_id: str, tensor: pb.ModelInferRequest.InferInputTensor, specs: Mapping[str, TensorSpec], raw: bytes | None
+) -> None:
+    spec, name = specs.get(tensor.name), shown(tensor.name)
+    if spec is None:
+        raise RejectedRequest(f"unexpected inference input '{name}' for model '{model}'")
+    if tensor.datatype != spec.datatype:
+        got = _type_shown(tensor.datatype)
+        raise prefixed(request_id, f"inference input '{name}' data-type is '{got}', but model '{model}' expects '{spec.datatype}'")
+    shape = tuple(tensor.shape[: MAX_DIMS + 1])
+    if not _fits(shape, spec.dims):
+        text = f"unexpected shape for input '{name}' for model '{model}'. Expected {_shape(spec.dims)}, got {_shape(shape)}. "
+        raise prefixed(request_id, text)
+    if spec.datatype != "BYTES":
+        size = struct.calcsize("<" + _CODES[spec.datatype])
+        expected = math.prod(shape) * size
+        given = len(raw) if raw is not None else len(getattr(tensor.contents, _FIELD_OF[spec.datatype])) * size
+        if given != expected:
+            text = f"input byte size mismatch for input '{name}' for model '{model}'. Expected {expected}, got {given}"
+            raise prefixed(request_id, text)
+
+
+def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    """Whether ``shape`` is ``dims``, with or without a batch dimension of 1 before it; -1 admits any size."""
+    if len(shape) == len(dims) + 1 and shape[0] == 1:
+        shape = shape[1:]
+    return len(shape) == len(dims) and all(size >= 0 and dim in (-1, size) for size, dim in zip(shape, dims, strict=True))
+
+
+def _elements(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[Element]:
+    count = math.prod(tensor.shape)
+    if tensor.datatype == "BYTES":
+        return list(_strings(tensor.name, raw, count) if raw is not None else _typed_strings(tensor, count))
+    if raw is not None:
+        return list(struct.unpack(f"<{count}{_CODES[tensor.datatype]}", raw))
+    return list(getattr(tensor.contents, _FIELD_OF[tensor.datatype]))
+
+
+def _typed_strings(tensor: pb.ModelInferRequest.InferInputTensor, count: int) -> Iterable[bytes]:
+    strings = tensor.contents.bytes_contents
+    if len(strings) != count:
+        raise _wrong_count(tensor.name, len(strings), count)
+    return strings
+
+
+def _strings(name: str, raw: bytes, count: int) -> list[bytes]:
+    """Length-prefixed strings; the prefix is 4 bytes, little-endian."""
+    strings: list[bytes] = []
+    at = 0
+    while at < len(raw):
+        if len(strings) == count:
+            raise _wrong_count(name, count + 1, count)
+        left = len(raw) - at
+        if left < _LENGTH.size:
+            raise InvalidRequest(
+                f"incomplete string length indicator for inference input '{name}', expecting {_LENGTH.size} bytes "
+                f"but only {left} bytes available"
+            )
+        (length,) = _LENGTH.unpack_from(raw, at)
+        at += _LENGTH.size
+        if length > len(raw) - at:
+            raise InvalidRequest(
+                f"incomplete string data for inference input '{name}', expecting string of length {length} "
+                f"but only {len(raw) - at} bytes available"
+            )
+        strings.append(raw[at : at + length])
+        at += length
+    if len(strings) < count:
+        raise _wrong_count(name, len(strings), count)
+    return strings
+
+
+def _wrong_count(name: str, got: int, expected: int) -> InvalidRequest:
+    if got < expected:
+        return InvalidRequest(f"expected {expected} strings for inference input '{name}', got {got}")
+    return InvalidRequest(f"unexpected number of string elements {got} for inference input '{name}', expecting {expected}")
+
+
+def _unknown_region(parameter: pb.InferParameter) -> NotFound:
+    return NotFound(f"Unable to find shared memory region: '{shown(parameter.string_param)}'")
+
+
+def _type_shown(datatype: str) -> str:
+    return datatype if datatype in _NAMES else "<invalid>"
+
+
+def _shape(dims: tuple[int, ...]) -> str:
+    return "[" + ",".join(map(str, dims[:MAX_DIMS])) + (",...]" if len(dims) > MAX_DIMS else "]")
+
+
+def _quoted(names: list[str]) -> str:
+    return ",".join(f"'{shown(name)}'" for name in names)

@@ -1,0 +1,149 @@
+"""Triton's dialect, outwards: a ``GenerateChunk`` or an error to the messages that clients read. Knows no stream.
+
+Data is always in ``raw_output_contents``: tritonclient reads nothing else. On a stream every message says whether it is
+the last of its request; unary replies carry no parameters.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from octavo.engine.messages import TokenLogprobs
+from octavo.errors import NotFound, OctavoError
+from octavo.protocol.rejection import RejectedRequest
+from octavo.protocol.tensors import datatype_name
+from octavo.protocol.triton import TritonCall
+from octavo.text.request import GenerateChunk, SampleDelta
+from octavo.wire import mc, pb
+
+FINAL = "triton_final_response"
+MAX_ERROR_CHARACTERS = 4096
+LOWEST_LOGPROB = -9999.0  # what vLLM writes for minus infinity, which JSON cannot
+_DATATYPES = {
+    "text_output": "BYTES",
+    "finish_reason": "BYTES",
+    "cumulative_logprob": "FP32",
+    "logprobs": "BYTES",
+    "num_input_tokens": "UINT32",
+    "num_output_tokens": "UINT32",
+}
+
+TokenText = Callable[[int], str]
+
+
+class TritonReply:
+    """Writes the messages of one call. ``token_text`` gives a token's own text, for logprobs."""
+
+    def __init__(self, call: TritonCall, token_text: TokenText) -> None:
+        """Prepare what all messages of ``call`` share."""
+        self._call = call
+        self._token_text = token_text
+        self._prefix = call.prefix
+        request = call.request
+        samples = request.sampling.n
+        self._head = pb.ModelInferResponse(model_name=request.model, model_version=str(request.version), id=call.id)
+        for name in call.outputs:
+            shape = [1] if name == "num_input_tokens" else [samples]
+            self._head.outputs.add(name=name, datatype=_DATATYPES[name], shape=shape)
+
+    def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
+        """The reply to ``ModelInfer``; ``chunk`` must be the whole answer."""
+        response = pb.ModelInferResponse()
+        response.CopyFrom(self._head)
+        response.raw_output_contents.extend(self._data(chunk))
+        return response
+
+    def streamed(self, chunk: GenerateChunk) -> pb.ModelStreamInferResponse:
+        """One message of a stream."""
+        message = pb.ModelStreamInferResponse()
+        response = message.infer_response
+        response.CopyFrom(self._head)
+        response.parameters[FINAL].bool_param = chunk.final
+        response.raw_output_contents.extend(self._data(chunk))
+        return message
+
+    def _data(self, chunk: GenerateChunk) -> list[bytes]:
+        return [self._output(name, chunk) for name in self._call.outputs]
+
+    def _output(self, name: str, chunk: GenerateChunk) -> bytes:
+        samples = chunk.samples
+        match name:
+            case "text_output":
+                prefix, self._prefix = self._prefix, ""
+                return _strings(prefix + sample.text for sample in samples)
+            case "finish_reason":
+                return _strings(str(sample.finish_reason) for sample in samples)
+            case "cumulative_logprob":
+                return _pack("f", [max(sample.cumulative_logprob or 0.0, _LOWEST_FLOAT) for sample in samples])
+            case "logprobs":
+                return _strings(self._logprobs(sample) for sample in samples)
+            case "num_input_tokens":
+                return _pack("I", [chunk.num_prompt_tokens])
+            case _:
+                return _pack("I", [len(sample.token_ids) for sample in samples])
+
+    def _logprobs(self, sample: SampleDelta) -> str:
+        """vllm_backend's JSON: a list with an object per new token, keyed by token id."""
+        if not self._call.show_logprobs or sample.logprobs is None:
+            return "null"
+        return msgspec.json.encode([self._position(entry) for entry in sample.logprobs]).decode()
+
+    def _position(self, entry: TokenLogprobs) -> dict[str, dict[str, float | int | str]]:
+        return {
+            str(token_id): {"logprob": max(logprob, LOWEST_LOGPROB), "rank": rank, "decoded_token": self._token_text(token_id)}
+            for token_id, logprob, rank in zip(entry.token_ids, entry.logprobs, entry.ranks, strict=True)
+        }
+
+
+def empty_final(call: TritonCall) -> pb.ModelStreamInferResponse:
+    """The message that says only that its request is over."""
+    message = pb.ModelStreamInferResponse()
+    message.infer_response.model_name = call.request.model
+    message.infer_response.id = call.id
+    message.infer_response.parameters[FINAL].bool_param = True
+    return message
+
+
+def is_rejection(error: OctavoError) -> bool:
+    """Whether real Triton would have refused before the model saw the request; such errors never close a stream."""
+    return isinstance(error, RejectedRequest | NotFound)
+
+
+def stream_error(error: OctavoError, request_id: str, model: str) -> pb.ModelStreamInferResponse:
+    """The message that ends a request with ``error``. The stream lives on."""
+    message = pb.ModelStreamInferResponse(error_message=str(error)[:MAX_ERROR_CHARACTERS])
+    message.infer_response.id = request_id
+    if not is_rejection(error):
+        message.infer_response.model_name = model
+        message.infer_response.parameters[FINAL].bool_param = True
+    return message
+
+
+def model_metadata(config: mc.ModelConfig, versions: Sequence[int]) -> pb.ModelMetadataResponse:
+    """What ``ModelMetadata`` says: wire names of types, and shapes with the batch dimension if there is one."""
+    batch = [-1] if config.max_batch_size > 0 else []
+    tensor = pb.ModelMetadataResponse.TensorMetadata
+    return pb.ModelMetadataResponse(
+        name=config.name,
+        versions=[str(version) for version in versions],
+        platform=config.platform or config.backend,
+        inputs=[tensor(name=t.name, datatype=datatype_name(t.data_type), shape=[*batch, *t.dims]) for t in config.input],
+        outputs=[tensor(name=t.name, datatype=datatype_name(t.data_type), shape=[*batch, *t.dims]) for t in config.output],
+    )
+
+
+_LOWEST_FLOAT = -3.4028234663852886e38
+
+
+def _strings(texts: Iterable[str]) -> bytes:
+    """Each with its length before it, 4 bytes little-endian."""
+    parts: list[bytes] = []
+    for text in texts:
+        data = text.encode()
+        parts += (struct.pack("<I", len(data)), data)
+    return b"".join(parts)
+
+
+def _pack(code: str, values: list[int] | list[float]) -> bytes:
+    return struct.pack(f"<{len(values)}{code}", *values)
