@@ -123,11 +123,19 @@ class Fleet:
                 self._audience.publish()
 
     async def unload(self, name: str) -> None:
-        """Take no new requests for a model, and let it go once its open ones have ended; unknown names are no error."""
+        """Take no new requests for a model, and let it go once its open ones have ended; unknown names are no error.
+
+        A failed load is forgotten, and readiness no longer depends on it.
+        """
         async with self._locks[name]:
-            leaving = [slot for slot in self._models.get(name, {}).values() if slot.deployment and slot.state is ModelState.READY]
+            slots = self._models.get(name, {})
+            leaving = [slot for slot in slots.values() if slot.deployment and slot.state is ModelState.READY]
             for slot in leaving:
                 slot.state = ModelState.UNLOADING
+            for slot in slots.values():
+                slot.reason = UNLOADED if slot.state is ModelState.UNAVAILABLE else slot.reason
+            if not slots:
+                self._models.pop(name, None)
             await self._audience.applied(self._audience.publish())
             for slot in leaving:
                 self._drain_soon(name, self._let_go(slot))

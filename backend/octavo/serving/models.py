@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from octavo.errors import Draining, EngineDead, InvalidRequest, NotFound, OctavoError
+from octavo.protocol.triton import TritonModel
 from octavo.serving.control import EngineBinding, ModelState, Table, VersionEntry
 from octavo.serving.hub import News
 from octavo.serving.served import ServedEngine
@@ -26,6 +27,7 @@ class Route:
         """What ``entry`` says, served by ``engine``."""
         self.name, self.version, self.state = name, entry.version, entry.state
         self.config = mc.ModelConfig.FromString(entry.config)
+        self.tensors = TritonModel(self.config, entry.version)
         self.failure = entry.failure.exception() if entry.failure else None
         self.engine = engine
 

@@ -1,4 +1,4 @@
-"""``Traffic``: how many inference calls are open in a front end, so that a drain can wait for them."""
+"""``Traffic``: how many calls are open in a front end, so that a drain can wait for them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,9 +1,10 @@
 """Liveness, readiness, metadata and configuration RPCs: all answered from what this front end knows."""
 
 from octavo.errors import Draining
+from octavo.protocol.triton_reply import model_metadata
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
-from octavo.serving.models import Models, Route, parse_version
-from octavo.wire import mc, pb
+from octavo.serving.models import Models, parse_version
+from octavo.wire import pb
 
 SERVER_EXITING = "Server exiting"
 SERVER_NOT_READY = "Server not ready"
@@ -40,7 +41,7 @@ class CoreService:
         """Tensors and versions of a model, with the datatype names of requests."""
         route = self._models.find(request.name, request.version)
         versions = [route.version] if request.version else self._models.versions(request.name)
-        return metadata_of(route, versions)
+        return model_metadata(route.config, versions)
 
     async def ModelConfig(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """The completed configuration of a model."""
@@ -49,22 +50,3 @@ class CoreService:
     def _refuse_if_exiting(self, text: str) -> None:
         if self._models.exiting:
             raise Draining(text)
-
-
-def metadata_of(route: Route, versions: list[int]) -> pb.ModelMetadataResponse:
-    """The metadata of ``route``, which has these versions."""
-    config = route.config
-    return pb.ModelMetadataResponse(
-        name=route.name,
-        versions=[str(version) for version in versions],
-        platform=config.platform or config.backend,
-        inputs=[_tensor(tensor) for tensor in config.input],
-        outputs=[_tensor(tensor) for tensor in config.output],
-    )
-
-
-def _tensor(tensor: mc.ModelInput | mc.ModelOutput) -> pb.ModelMetadataResponse.TensorMetadata:
-    name = mc.DataType.Name(tensor.data_type).removeprefix("TYPE_")
-    return pb.ModelMetadataResponse.TensorMetadata(
-        name=tensor.name, datatype="BYTES" if name == "STRING" else name, shape=tensor.dims
-    )

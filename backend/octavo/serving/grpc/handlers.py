@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from octavo.errors import OctavoError, Unsupported
 from octavo.serving.failures import internal
 from octavo.serving.grpc.errors import UNPARSABLE, code_of
+from octavo.serving.traffic import Traffic
 from octavo.wire import pb
 
 log = logging.getLogger(__name__)
@@ -20,16 +21,16 @@ Stream = Callable[[Context], Awaitable[None]]
 Request = TypeVar("Request", bound=Message)
 
 
-def service_handler(unary: Mapping[str, Unary], streams: Mapping[str, Stream]) -> grpc.GenericRpcHandler:
-    """All RPCs of the service; those in neither mapping answer that they are not implemented."""
+def service_handler(unary: Mapping[str, Unary], streams: Mapping[str, Stream], traffic: Traffic) -> grpc.GenericRpcHandler:
+    """All RPCs of the service; those in neither mapping answer that they are not implemented. ``traffic`` counts them."""
     handlers: dict[str, grpc.RpcMethodHandler] = {}
     for method in SERVICE.methods:
         if method.name in streams:
-            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(streams[method.name]))
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(streams[method.name], traffic))
         else:
             request_type = getattr(pb, method.input_type.name)
             handle = unary.get(method.name) or _missing(method.name)
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_answering(method.name, request_type, handle))
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_answering(method.name, request_type, handle, traffic))
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
 
@@ -46,10 +47,13 @@ def visible(error: Exception) -> OctavoError:
     return error if isinstance(error, OctavoError) else internal(error, log)
 
 
-def _answering(rpc: str, request_type: type[Message], handle: Unary) -> Callable[[bytes, Context], Awaitable[bytes]]:
+def _answering(
+    rpc: str, request_type: type[Message], handle: Unary, traffic: Traffic
+) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def answer(data: bytes, context: Context) -> bytes:
         try:
-            return (await handle(parse(request_type, data))).SerializeToString()
+            with traffic.call():
+                return (await handle(parse(request_type, data))).SerializeToString()
         except Exception as error:
             shown = visible(error)
         await context.abort(code_of(shown, rpc), str(shown))
@@ -58,9 +62,10 @@ def _answering(rpc: str, request_type: type[Message], handle: Unary) -> Callable
     return answer
 
 
-def _streaming(stream: Stream) -> Callable[[Any, Context], Awaitable[None]]:
+def _streaming(stream: Stream, traffic: Traffic) -> Callable[[Any, Context], Awaitable[None]]:
     async def run(_: Any, context: Context) -> None:
-        await stream(context)
+        with traffic.call():
+            await stream(context)
 
     return run
 

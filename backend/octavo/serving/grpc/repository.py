@@ -1,9 +1,9 @@
 """Repository and statistics RPCs: the supervisor owns the answers, this asks it."""
 
-from collections.abc import Mapping
 from functools import partial
 
-from octavo.errors import Draining, InvalidRequest, NotFound, Unsupported
+from octavo.errors import Draining, NotFound, Unsupported
+from octavo.repository import override_config
 from octavo.serving.control import ListModels, LoadModel, ModelCounters, ReadStatistics, UnloadModel
 from octavo.serving.grpc.core import SERVER_NOT_READY
 from octavo.serving.link import Link
@@ -38,7 +38,7 @@ class RepositoryService:
     async def RepositoryModelLoad(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Load or reload a model; answers once it is ready everywhere."""
         name = _model_name(request)
-        config = _config_override(request.parameters)
+        config = override_config(request.parameters)
         self._refuse_if_exiting()
         await self._link.call(partial(LoadModel, name=name, config=config))
         return pb.RepositoryModelLoadResponse()
@@ -82,22 +82,6 @@ def _model_name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloa
     if request.model_name and request.repository_name:
         raise Unsupported(ONE_REPOSITORY)
     return request.model_name or request.repository_name
-
-
-def _config_override(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> str | None:
-    """The load parameter ``config``; any other is refused with Triton's texts."""
-    override = None
-    for key, value in parameters.items():
-        kind = value.WhichOneof("parameter_choice")
-        if key == "config":
-            if kind != "string_param":
-                raise InvalidRequest("invalid value type for load parameter 'config', expected string_param.")
-            override = value.string_param
-        elif key.startswith("file:"):
-            raise Unsupported("The load parameter 'file:' is not supported: models are read from the repository alone.")
-        else:
-            raise InvalidRequest(f"unrecognized load parameter '{key}'.")
-    return override
 
 
 def _statistics(entry: ModelCounters) -> pb.ModelStatistics:

@@ -6,9 +6,10 @@ from grpc_reflection.v1alpha import reflection
 from octavo.serving.control import FrontEndSetup
 from octavo.serving.grpc import health
 from octavo.serving.grpc.core import CoreService
-from octavo.serving.grpc.handlers import SERVICE, service_handler
+from octavo.serving.grpc.handlers import SERVICE, Context, service_handler
 from octavo.serving.grpc.infer import InferService
 from octavo.serving.grpc.repository import RepositoryService
+from octavo.serving.grpc.stream import RPC, InferStream
 from octavo.serving.link import Link
 from octavo.serving.models import Models
 from octavo.serving.ports import authority
@@ -41,16 +42,18 @@ def grpc_server(setup: FrontEndSetup, models: Models, link: Link, traffic: Traff
         ]
     )
     core, repository = CoreService(models), RepositoryService(models, link)
-    infer = InferService(models, traffic, setup.max_stream_requests)
+    infer = InferService(models)
+
+    async def stream_infer(context: Context) -> None:
+        await InferStream(infer, models, context, setup.max_stream_requests).run()
+
     unary = {
         method.name: getattr(service, method.name)
         for method in SERVICE.methods
         for service in (core, repository, infer)
         if not method.client_streaming and hasattr(service, method.name)
     }
-    server.add_generic_rpc_handlers(
-        (service_handler(unary, {"ModelStreamInfer": infer.ModelStreamInfer}), health.HealthService(models).handler())
-    )
+    server.add_generic_rpc_handlers((service_handler(unary, {RPC: stream_infer}, traffic), health.HealthService(models).handler()))
     reflection.enable_server_reflection((SERVICE.full_name, health.SERVICE, reflection.SERVICE_NAME), server, reflection_pool())
     server.add_insecure_port(authority(setup.grpc_address, setup.grpc_port))
     return server

@@ -1,0 +1,59 @@
+"""One server for most of this family: a tiny model is loaded, others lie in the repository and can be."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as triton
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from server import Server, running
+from tiny import write_model, write_snapshot
+
+
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    write_snapshot(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path:
+    """``tiny``: what most tests talk to. ``other``: to be loaded. ``two``: two versions. ``broken*``: cannot be loaded."""
+    folder = tmp_path_factory.mktemp("repository")
+    write_model(folder, "tiny", snapshot)
+    write_model(folder, "other", snapshot)
+    write_model(folder, "two", snapshot, version=1)
+    (folder / "two" / "3").mkdir()
+    (folder / "two" / "3" / "model.json").write_text((folder / "two" / "1" / "model.json").read_text())
+    write_model(folder, "broken", snapshot, max_modle_len=1)
+    write_model(folder, "broken_engine", snapshot, max_model_len=10**6)
+    headless = folder.parent / "headless"
+    headless.mkdir(exist_ok=True)
+    (headless / "config.json").write_text((snapshot / "config.json").read_text())
+    write_model(folder, "broken_tokenizer", headless)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    with running(repository, "--model-control-mode=explicit", "--load-model=tiny", log=log) as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[triton.InferenceServerClient]:
+    connected = server.client()
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
+def sampling() -> str:
+    """Greedy, and as long as the test says by its own ``max_tokens``."""
+    return json.dumps({"temperature": 0, "ignore_eos": True})
