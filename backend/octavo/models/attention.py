@@ -37,9 +37,7 @@ class AttentionContext:
         if decodes == 0:
             return prefill
         pages, lens = self.page_table[:decodes], self.context_lens[:decodes]
-        return lambda q, kv: torch.cat(
-            [kernels.paged_decode(q[:decodes], kv, pages, lens, scale), prefill(q[decodes:], kv)]
-        )
+        return lambda q, kv: torch.cat([kernels.paged_decode(q[:decodes], kv, pages, lens, scale), prefill(q[decodes:], kv)])
 
     def _prefill(self, kernels: Kernels, scale: float) -> Attend:
         first = self.num_decodes

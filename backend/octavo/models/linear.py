@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import linear
 
 FLOAT16_MAX = 65504.0
+PACKED_ROWS = 512  # FBGEMM pads the input's dimension to a multiple of it
 
 
 class Precision(NamedTuple):
@@ -49,7 +50,7 @@ class PackedLinear:
         """``weight`` [out, in], of magnitudes up to 65504, and ``bias`` [out], which stays float32."""
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), None if bias is None else bias.float())
         self._multiply = torch.ops.quantized.linear_dynamic_fp16.default
-        self.nbytes = 2 * weight.numel() + (0 if bias is None else 4 * bias.numel())
+        self.nbytes = 2 * weight.shape[0] * (-(-weight.shape[1] // PACKED_ROWS) * PACKED_ROWS)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[T, in] to [T, out]."""

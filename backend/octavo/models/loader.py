@@ -1,0 +1,117 @@
+"""``load_model``: from an ``EngineConfig`` to a ``Decoder`` on a device. Knows where weights lie; knows no cache and no request."""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from octavo.config import EngineConfig, WeightsFormat
+from octavo.errors import LoadFailed
+from octavo.models.decoder import Decoder, DecoderWeights, Layer
+from octavo.models.gguf import GgufCheckpoint, config_of
+from octavo.models.gguf_file import GgufFile
+from octavo.models.hf_config import read_config, shape_of
+from octavo.models.linear import Linear, Precision, make_linear, precision_for
+from octavo.models.progress import track
+from octavo.models.shape import ModelShape
+from octavo.models.weights import Checkpoint, DummyCheckpoint, SafetensorsCheckpoint, check_complete
+
+log = logging.getLogger(__name__)
+
+DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "half": torch.float16,
+    "float32": torch.float32,
+    "float": torch.float32,
+}
+
+
+def load_model(config: EngineConfig, device: torch.device) -> Decoder:
+    """Load what ``config.weights`` names. Raises ``LoadFailed`` if it is not whole, not right or not of a family that is served."""
+    path = Path(config.weights)
+    if path.suffix == ".gguf":
+        file = GgufFile(path)
+        shape = shape_of(config_of(file) | config.hf_overrides)
+        checkpoint: Checkpoint = GgufCheckpoint(file)
+    else:
+        shape = shape_of(read_config(path) | config.hf_overrides)
+        checkpoint = SafetensorsCheckpoint(path) if config.weights_format != WeightsFormat.DUMMY else _dummy(config, shape, device)
+    check_complete(checkpoint.shapes, shape.tensors())
+    shape = replace(shape, max_len=_max_len(config, shape))
+    precision = precision_for(_dtype(config, shape), device)
+    decoder = Decoder(shape, _Builder(shape, checkpoint, precision, device).build(config.name), precision, device)
+    log.info("%s: %s, %d layers, %.1f MB of weights", config.name, shape.family, shape.num_layers, decoder.weights_bytes / 1e6)
+    return decoder
+
+
+def _dummy(config: EngineConfig, shape: ModelShape, device: torch.device) -> Checkpoint:
+    return DummyCheckpoint(shape.tensors(), config.seed, device)
+
+
+def _max_len(config: EngineConfig, shape: ModelShape) -> int:
+    if config.max_model_len is None:
+        return shape.max_len
+    if config.max_model_len > shape.max_len:
+        raise LoadFailed(f"max_model_len {config.max_model_len} is more than the {shape.max_len} tokens of the model itself.")
+    return config.max_model_len
+
+
+def _dtype(config: EngineConfig, shape: ModelShape) -> torch.dtype:
+    name = shape.dtype if config.dtype in (None, "auto") else str(config.dtype)
+    if name not in DTYPES:
+        raise LoadFailed(f"The dtype '{name}' is not supported; supported are auto, {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+class _Builder:
+    """Takes a checkpoint's tensors to the device, layer by layer, each in the form in which it is used."""
+
+    def __init__(self, shape: ModelShape, checkpoint: Checkpoint, precision: Precision, device: torch.device) -> None:
+        self._shape = shape
+        self._checkpoint = checkpoint
+        self._precision = precision
+        self._device = device
+
+    def build(self, name: str) -> DecoderWeights:
+        embed = self._weight("model.embed_tokens")
+        head = make_linear([embed if self._shape.tied else self._weight("lm_head")], [], self._precision)
+        layers = list(track(self._layers(), self._shape.num_layers, f"Loading {name}"))
+        return DecoderWeights(embed, layers, self._norm("model.norm"), head)
+
+    def _layers(self) -> Iterator[Layer]:
+        # Dequantising and packing run on one core each; the few threads hold a layer's float32 weights each.
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            yield from pool.map(self._layer, range(self._shape.num_layers))
+
+    @torch.inference_mode()
+    def _layer(self, index: int) -> Layer:
+        shape, prefix = self._shape, f"model.layers.{index}."
+        attention, ffn = prefix + "self_attn.", prefix + "mlp."
+        return Layer(
+            input_norm=self._norm(prefix + "input_layernorm"),
+            qkv=self._linear(attention + "q_proj", attention + "k_proj", attention + "v_proj", biased=shape.qkv_bias),
+            q_norm=self._norm(attention + "q_norm") if shape.qk_norm else None,
+            k_norm=self._norm(attention + "k_norm") if shape.qk_norm else None,
+            out=self._linear(attention + "o_proj", biased=shape.out_bias),
+            ffn_norm=self._norm(prefix + "post_attention_layernorm"),
+            gate_up=self._linear(ffn + "gate_proj", ffn + "up_proj", biased=shape.mlp_bias),
+            down=self._linear(ffn + "down_proj", biased=shape.mlp_bias),
+        )
+
+    def _linear(self, *names: str, biased: bool = False) -> Linear:
+        biases = [self._read(f"{name}.bias") for name in names] if biased else []
+        return make_linear([self._weight(name) for name in names], biases, self._precision)
+
+    def _norm(self, name: str) -> torch.Tensor:
+        return self._read(f"{name}.weight").to(self._precision.activations)
+
+    def _weight(self, name: str) -> torch.Tensor:
+        return self._read(f"{name}.weight")
+
+    def _read(self, name: str) -> torch.Tensor:
+        return self._checkpoint.read(name, self._precision.weights).to(self._device)
