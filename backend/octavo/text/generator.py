@@ -63,6 +63,7 @@ class Generation:
         self._open: dict[int, Sample] = {}
         self._prompt_logprobs: list[TokenLogprobs | None] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._fresh = False
         self._read_to_end = False
 
     @property
@@ -117,18 +118,16 @@ class Generation:
             await self._waiter
         if self._read_to_end:
             raise StopAsyncIteration
-        if self.error is not None and not (self.request.stream and self._fresh()):
+        if self.error is not None and not (self.request.stream and self._fresh):
             self._read_to_end = True
             raise self.error
         return self._next_chunk()
 
     def _ready(self) -> bool:
-        return self.over or (self.request.stream and self._fresh())
-
-    def _fresh(self) -> bool:
-        return any(sample.fresh for sample in self._samples)
+        return self.over or (self.request.stream and self._fresh)
 
     def _next_chunk(self) -> GenerateChunk:
+        self._fresh = False
         self._read_to_end = self.over and self.error is None
         logprobs, self._prompt_logprobs = self._prompt_logprobs, None
         return GenerateChunk(
@@ -152,13 +151,15 @@ class Generation:
             self._note_start(output)
         if output.token_ids:
             self._note_time(sample, len(output.token_ids))
+        if output.token_ids or output.finish is not None:
+            self._fresh = True
         if sample.add(output):
             self._client.abort(output.id)
         if sample.finish_reason is not None:
             del self._open[output.id]
         if not self._open:
             self._finish()
-        elif self.request.stream:
+        elif self._fresh and self.request.stream:
             self._wake()
 
     def _note_start(self, output: EngineOutput) -> None:

@@ -26,21 +26,14 @@ class Sample:
         self._detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens) if sampling.detokenize else None
         self._stops = StopWatch(stops, sampling.include_stop_str_in_output) if stops else None
         self._cumulative = None if sampling.logprobs is None else 0.0
-        self._fresh = False
         self._text: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
-
-    @property
-    def fresh(self) -> bool:
-        """Whether ``take`` would give anything new."""
-        return self._fresh
 
     def add(self, output: EngineOutput) -> bool:
         """Take in ``output``; True if a stop string ended the sample, so that its engine request must be aborted."""
         if self.finish_reason is not None:
             return False
-        self._fresh = True
         used = self._read(output)
         self.num_tokens += used
         self._token_ids += output.token_ids[:used]
@@ -62,7 +55,7 @@ class Sample:
             self._cumulative,
             None if self._cumulative is None else self._logprobs,
         )
-        self._fresh, self._text, self._token_ids, self._logprobs = False, [], [], []
+        self._text, self._token_ids, self._logprobs = [], [], []
         return delta
 
     def _read(self, output: EngineOutput) -> int:

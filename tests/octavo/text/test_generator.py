@@ -75,11 +75,22 @@ async def test_a_reader_that_waits_is_woken(generator, client):
     assert (await reader).samples[0].text == " of"
 
 
+async def test_an_output_without_tokens_is_no_chunk(generator, client):
+    generation = generator.generate(ask())
+    reader = asyncio.ensure_future(anext(generation))
+    await asyncio.sleep(0)
+    client.say(1, [], queue_seconds=0.5, num_cached_tokens=2)
+    await asyncio.sleep(0.01)
+    assert not reader.done()
+    client.say(1, [282], finish=LENGTH)
+    chunk = await reader
+    assert (chunk.samples[0].token_ids, chunk.num_cached_tokens) == ([282], 2)
+
+
 async def test_what_nobody_read_is_merged(generator, client):
     generation = generator.generate(ask(logprobs=1))
-    for i in range(1000):
+    for _ in range(1000):
         client.say(1, [282], logprobs=[TokenLogprobs([282, 5], [-0.5, -1.0], [1, 2])])
-        assert i or not generation.over
     client.say(1, [4649], logprobs=[TokenLogprobs([4649, 5], [-0.5, -1.0], [1, 2])], finish=LENGTH)
     (chunk,) = await rest(generation)
     assert chunk.samples[0].text == " of" * 1000 + " France"
