@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from octavo.errors import LoadFailed
-from octavo.text.gguf_metadata import Value
+from octavo.models.gguf_file import Value
 from octavo.text.spelling import BYTE_OF, CHARACTER_OF
 
 _CONTROL = 3

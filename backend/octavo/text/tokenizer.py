@@ -12,8 +12,8 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from octavo.errors import InvalidRequest, LoadFailed
+from octavo.models.gguf_file import GgufFile
 from octavo.text import gguf_tokenizer
-from octavo.text.gguf_metadata import read_metadata
 from octavo.text.spelling import Spelling
 
 MAX_COMPOSED = 4  # Unicode's NFC makes one character of at most four
@@ -78,7 +78,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def _from_gguf(path: Path) -> Tokenizer:
-    built = gguf_tokenizer.build(read_metadata(path))
+    built = gguf_tokenizer.build(GgufFile(path).metadata)
     bos, eos = built.bos_token_id, built.eos_token_id
     _wrap_prompts(built.backend, bos if built.add_bos else None, eos if built.add_eos else None)
     return Tokenizer(built.backend, [] if eos is None else [eos])

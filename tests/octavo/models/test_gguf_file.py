@@ -4,7 +4,7 @@ import gguf
 import pytest
 
 from octavo.errors import LoadFailed
-from octavo.text.gguf_metadata import read_metadata
+from octavo.models.gguf_file import GgufFile
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def small_gguf(tmp_path):
 
 
 def test_reads_every_kind_of_value(small_gguf):
-    head = read_metadata(small_gguf)
+    head = GgufFile(small_gguf).metadata
     assert head["general.architecture"] == "llama"
     assert [head[key] for key in ("u8", "i64", "f32", "yes", "text")] == [200, -(2**40), 0.5, True, "häßlich 日本"]
     assert head["words"] == ["a", "", "日本"]
@@ -37,8 +37,8 @@ def test_a_head_cut_anywhere_is_refused(small_gguf, tmp_path):
     cut = tmp_path / "cut.gguf"
     for length in range(len(whole)):
         cut.write_bytes(whole[:length])
-        with pytest.raises(LoadFailed, match=r"'cut\.gguf' has a damaged head"):
-            read_metadata(cut)
+        with pytest.raises(LoadFailed, match=r"'cut\.gguf' .* its head is damaged"):
+            GgufFile(cut)
 
 
 @pytest.mark.parametrize("lie", [2**62, 2**32, 10**6])
@@ -46,8 +46,8 @@ def test_a_length_beyond_the_file_is_refused_before_memory_is_taken(small_gguf, 
     whole = small_gguf.read_bytes()
     place = whole.index(b"words") + len(b"words") + 4 + 4
     small_gguf.write_bytes(whole[:place] + lie.to_bytes(8, "little") + whole[place + 8 :])
-    with pytest.raises(LoadFailed, match="damaged head"):
-        read_metadata(small_gguf)
+    with pytest.raises(LoadFailed, match="head is damaged"):
+        GgufFile(small_gguf)
 
 
 def test_a_file_of_another_kind_and_a_missing_one_are_refused_without_their_folder(tmp_path):
@@ -55,5 +55,5 @@ def test_a_file_of_another_kind_and_a_missing_one_are_refused_without_their_fold
     other.write_bytes(b"PK\x03\x04" * 100)
     for path in (other, tmp_path / "missing.gguf"):
         with pytest.raises(LoadFailed) as failure:
-            read_metadata(path)
+            GgufFile(path)
         assert str(tmp_path) not in str(failure.value)
