@@ -1,6 +1,5 @@
 """One server for most of this family: a tiny model is loaded, others lie in the repository and can be."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +33,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path
     write_model(folder, "broken_engine", snapshot, max_model_len=10**6)
     headless = folder.parent / "headless"
     headless.mkdir(exist_ok=True)
-    (headless / "config.json").write_text((snapshot / "config.json").read_text())
+    for file in ("config.json", "model.safetensors"):
+        (headless / file).write_bytes((snapshot / file).read_bytes())
     write_model(folder, "broken_tokenizer", headless)
     return folder
 
@@ -42,7 +42,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path
 @pytest.fixture(scope="session")
 def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with running(repository, "--model-control-mode=explicit", "--load-model=tiny", log=log) as started:
+    with running(
+        repository, "--model-control-mode=explicit", "--load-model=tiny", "--grpc-max-stream-requests=8", log=log
+    ) as started:
         yield started
 
 
@@ -51,9 +53,3 @@ def client(server: Server) -> Iterator[triton.InferenceServerClient]:
     connected = server.client()
     yield connected
     connected.close()
-
-
-@pytest.fixture
-def sampling() -> str:
-    """Greedy, and as long as the test says by its own ``max_tokens``."""
-    return json.dumps({"temperature": 0, "ignore_eos": True})

@@ -3,27 +3,30 @@
 import json
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 EOS = 256
 VOCAB_SIZE = 260
 MAX_LENGTH = 2048
+WIDTH, INNER, LAYERS, HEADS, KV_HEADS, HEAD = 64, 128, 2, 4, 2, 16
 
 
 def write_snapshot(folder: Path) -> None:
-    """``config.json`` and ``tokenizer.json``; the weights are drawn when the model is loaded (``load_format: dummy``)."""
+    """``config.json``, ``tokenizer.json`` and ``model.safetensors``, the same at every call."""
     folder.mkdir(parents=True)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": VOCAB_SIZE,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
+        "hidden_size": WIDTH,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HEAD,
         "max_position_embeddings": MAX_LENGTH,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
@@ -40,6 +43,30 @@ def write_snapshot(folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
     tokenizer.save(str(folder / "tokenizer.json"))
+    save_file(_weights(), folder / "model.safetensors")
+
+
+def _weights() -> dict[str, np.ndarray]:
+    shapes = {"model.embed_tokens": (VOCAB_SIZE, WIDTH), "lm_head": (VOCAB_SIZE, WIDTH), "model.norm": (WIDTH,)}
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}."
+        shapes |= {
+            f"{prefix}input_layernorm": (WIDTH,),
+            f"{prefix}post_attention_layernorm": (WIDTH,),
+            f"{prefix}self_attn.q_proj": (HEADS * HEAD, WIDTH),
+            f"{prefix}self_attn.k_proj": (KV_HEADS * HEAD, WIDTH),
+            f"{prefix}self_attn.v_proj": (KV_HEADS * HEAD, WIDTH),
+            f"{prefix}self_attn.o_proj": (WIDTH, HEADS * HEAD),
+            f"{prefix}mlp.gate_proj": (INNER, WIDTH),
+            f"{prefix}mlp.up_proj": (INNER, WIDTH),
+            f"{prefix}mlp.down_proj": (WIDTH, INNER),
+        }
+    drawn = np.random.default_rng(0)
+    weights = {f"{name}.weight": 0.2 * drawn.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+    for special in range(EOS, VOCAB_SIZE):
+        # A prompt never leads out of the bytes by itself, so lengths are what a test asks for.
+        weights["lm_head.weight"][special] = 0.0
+    return weights
 
 
 def write_model(repository: Path, name: str, snapshot: Path, version: int = 1, **settings: object) -> None:
@@ -48,5 +75,5 @@ def write_model(repository: Path, name: str, snapshot: Path, version: int = 1, *
     (folder / str(version)).mkdir(parents=True)
     config = 'backend: "octavo"\nversion_policy { all {} }\n'
     (folder / "config.pbtxt").write_text(config)
-    settings = {"model": str(snapshot), "load_format": "dummy", "dtype": "float32", **settings}
+    settings = {"model": str(snapshot), "dtype": "float32", **settings}
     (folder / str(version) / "model.json").write_text(json.dumps(settings))

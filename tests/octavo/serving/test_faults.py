@@ -1,0 +1,187 @@
+"""What happens when a process dies or is told to end, each with a server of its own."""
+
+import contextlib
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from calls import Stream, infer_request, is_final
+from server import Server, running
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+LONG = 1900
+
+
+@pytest.fixture
+def own_server(repository: Path, tmp_path: Path) -> Iterator[Server]:
+    with running(repository, "--model-control-mode=explicit", "--load-model=tiny", log=tmp_path / "log") as server:
+        yield server
+
+
+def test_an_engine_that_is_killed_fails_its_requests_and_comes_back(own_server: Server) -> None:
+    server = own_server
+    client = server.client()
+    (engine,) = server.processes("engine")
+    with Stream(server.grpc) as stream:
+        stream.send(*(infer_request(max_tokens=LONG, request_id=str(n)) for n in range(8)))
+        next(stream)
+        killed = time.monotonic()
+        engine.kill()
+        failed: set[str] = set()
+        while len(failed) < 8:
+            message = next(stream)
+            if message.error_message:
+                assert message.error_message == "The engine of model 'tiny' has died. Its process was killed by signal SIGKILL."
+                assert is_final(message)
+                failed.add(message.infer_response.id)
+        assert time.monotonic() - killed < 3
+        assert not client.is_server_ready()
+        assert not client.is_model_ready("tiny")
+        assert client.is_server_live()
+        assert server.get("/v2/health/ready")[0] == 400
+        message = next(stream.send(infer_request(request_id="too soon")))
+        assert "has died" in message.error_message
+        with pytest.raises(grpc.RpcError) as caught:
+            client._client_stub.ModelInfer(infer_request(stream=False))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        server.wait_until(client.is_server_ready, "the engine to come back")
+        assert is_final(stream.send(infer_request(request_id="again")).rest()[-1])
+    assert server.metric("octavo:engine_restarts_total") == 1
+    assert server.metric("nv_inference_request_failure", reason="BACKEND") >= 8
+    server.wait_until_free()
+    client.close()
+
+
+def test_errors_as_status_carry_the_death_of_an_engine(own_server: Server) -> None:
+    with Stream(own_server.grpc, metadata=[("triton_grpc_error", "true")]) as stream:
+        next(stream.send(infer_request(max_tokens=LONG)))
+        own_server.processes("engine")[0].kill()
+        code, text = stream.status()
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert text.startswith("The engine of model 'tiny' has died.")
+
+
+def test_a_supervisor_that_is_killed_leaves_no_process_behind(own_server: Server) -> None:
+    children = psutil.Process(own_server.process.pid).children(recursive=True)
+    assert len(children) == 2
+    own_server.process.kill()
+    own_server.process.wait()
+    own_server.wait_until(lambda: not any(map(alive, children)), "the children to end", seconds=10)
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_sigterm_drains(own_server: Server) -> None:
+    server = own_server
+    with Stream(server.grpc) as stream, Stream(server.grpc) as idle, grpc.insecure_channel(server.grpc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        assert stub.ServerReady(service_pb2.ServerReadyRequest()).ready
+        next(stream.send(infer_request(max_tokens=400, request_id="open")))
+        next(idle.send(infer_request(max_tokens=1)))
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_until(lambda: server.get("/v2/health/ready")[0] == 400, "readiness to go")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ServerReady(service_pb2.ServerReadyRequest())
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, "Server exiting")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ModelInfer(infer_request(stream=False))
+        refusal = "GRPC server is shutting down and has stopped accepting new requests."
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, refusal)
+        assert idle.status() == (grpc.StatusCode.UNAVAILABLE, refusal)
+        stream.send(infer_request(request_id="late"))
+        messages = []
+        while not (messages and is_final(messages[-1]) and messages[-1].infer_response.id == "open"):
+            messages.append(next(stream))
+        assert [m.error_message for m in messages if m.infer_response.id == "late"] == [refusal]
+        assert not any(m.error_message for m in messages if m.infer_response.id == "open")
+        assert server.process.wait(timeout=15) == 0
+
+
+def test_sigterm_ends_what_takes_too_long(repository: Path, tmp_path: Path) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--exit-timeout-secs=0.5")
+    with running(repository, *flags, log=tmp_path / "log") as server, Stream(server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=LONG, request_id="open")))
+        told = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        messages = []
+        with contextlib.suppress(grpc.RpcError):
+            messages.extend(stream)
+        assert messages[-1].error_message == "The server is shutting down and the time for open requests is over."
+        assert server.process.wait(timeout=15) == 0
+        assert time.monotonic() - told < 10
+
+
+def test_a_second_signal_ends_at_once(own_server: Server) -> None:
+    children = psutil.Process(own_server.process.pid).children(recursive=True)
+    with Stream(own_server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=LONG)))
+        own_server.process.send_signal(signal.SIGINT)
+        own_server.wait_until(lambda: own_server.get("/v2/health/ready")[0] == 400, "the drain to begin")
+        own_server.process.send_signal(signal.SIGINT)
+        assert own_server.process.wait(timeout=5) == 128 + signal.SIGINT
+    own_server.wait_until(lambda: not any(map(alive, children)), "the children to end", seconds=10)
+
+
+def test_a_load_that_fails_at_start_ends_the_server(repository: Path, tmp_path: Path) -> None:
+    server = Server(repository, "--model-control-mode=explicit", "--load-model=broken", log=tmp_path / "log")
+    assert server.process.wait(timeout=60) == 1
+    assert "load failed for model 'broken'" in server.log.read_text()
+    assert server.stop() == 1
+
+
+def test_unless_it_was_told_to_go_on(repository: Path, tmp_path: Path) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=broken", "--no-exit-on-error")
+    with running(repository, *flags, log=tmp_path / "log") as server:
+        assert server.get("/v2/health/live")[0] == 200
+        assert server.get("/v2/health/ready")[0] == 400
+
+
+def test_a_taken_port_ends_the_server_with_its_name(repository: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        server = Server(repository, "--grpc-port", port, log=tmp_path / "log")
+        assert server.process.wait(timeout=30) == 1
+    assert f"The gRPC port {port} of address 127.0.0.1 cannot be used" in server.log.read_text()
+    server.stop()
+
+
+def test_sixty_four_streams_half_of_them_cancelled(own_server: Server) -> None:
+    rng = random.Random(0)
+    leave_after = [rng.randrange(1, 20) if number % 2 else None for number in range(64)]
+    complete: list[int] = []
+
+    def one(number: int, leave: int | None) -> None:
+        with Stream(own_server.grpc, timeout=None) as stream:
+            stream.send(infer_request(f"prompt of {number % 7}", LONG if leave else 40))
+            for count, message in enumerate(stream, start=1):
+                if count == leave:
+                    stream.call.cancel()
+                    return
+                if is_final(message):
+                    complete.append(number)
+                    return
+
+    threads = [threading.Thread(target=one, args=(number, leave)) for number, leave in enumerate(leave_after)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    own_server.wait_until_free()
+    assert sorted(complete) == list(range(0, 64, 2))
+    assert own_server.metric("nv_inference_request_success") == 32
+    assert own_server.metric("nv_inference_request_failure", reason="CANCELED") == 32
+
+
+def test_a_signal_while_loading_ends_well(repository: Path, tmp_path: Path) -> None:
+    server = Server(repository, "--model-control-mode=explicit", "--load-model=tiny", log=tmp_path / "log")
+    server.wait_until(lambda: bool(server.processes("front")), "the front end to start")
+    assert server.stop() == 0
