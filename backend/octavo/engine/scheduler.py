@@ -101,9 +101,8 @@ class Scheduler:
                 self._release(request)
 
     def abort_front_end(self, client: bytes) -> None:
-        """End all requests of one front end, and what was still to be told to it."""
+        """End all requests of one front end."""
         self.abort(client, [request_id for owner, request_id in self._requests if owner == client])
-        self._outputs.pop(client, None)
 
     def clients(self) -> set[bytes]:
         """The front ends that have open requests."""
@@ -123,14 +122,13 @@ class Scheduler:
         """Plan the next step; None if nothing can be computed."""
         if now >= self._next_deadline:
             self._expire(now)
-        pressed = self._make_room()
+        self._make_room()
         decodes = [request for request in self.running if request.decoding][: self._budget]
         plan = Plan([], decodes, [])
         for request in decodes:
             self._advance(request, 1)
         left = self._plan_chunks(plan, self._budget - len(decodes))
-        if not pressed:
-            self._plan_newcomers(plan, left, now)
+        self._plan_newcomers(plan, left, now)
         if not plan.decodes and not plan.chunks:
             return None
         self._steps += 1
@@ -142,9 +140,9 @@ class Scheduler:
             self.abort(request.client, [request.id])
         self._next_deadline = min((request.deadline for request in self.waiting), default=inf)
 
-    def _make_room(self) -> bool:
-        """Give every running request pages for its known tokens, preempting from the end; whether any was preempted."""
-        before, at = self._preemptions, 0
+    def _make_room(self) -> None:
+        """Give every running request pages for its known tokens, preempting from the end."""
+        at = 0
         while at < len(self.running):
             request = self.running[at]
             if request.num_tokens > request.capacity:
@@ -154,11 +152,9 @@ class Scheduler:
                     continue
                 self._extend(request, self.pool.take(missing))
             at += 1
-        return self._preemptions > before
 
     def _preempt(self, request: Request) -> None:
         self._release(request)
-        request.num_computed = 0
         insort(self.waiting, request, key=_order)
         self._preemptions += 1
 
@@ -279,7 +275,7 @@ class Scheduler:
         self._rows[request.row] = None
         self._free_rows.append(request.row)
         self.pool.give(request.pages)
-        request.row, request.pages, request.capacity = NO_ROW, [], 0
+        request.row, request.pages, request.capacity, request.num_computed = NO_ROW, [], 0, 0
 
     def stats(self) -> EngineStats:
         """A reading of levels and counters. Prefix queries and hits count tokens."""
@@ -308,7 +304,7 @@ class Scheduler:
         assert len(rows) == len(self.running), "two requests share a row"
         assert all(self._rows[row] is request for row, request in rows.items()), "a row names the wrong request"
         assert sorted([*rows, *self._free_rows]) == list(range(len(self._rows))), "a row is lost"
-        assert all(request.row == NO_ROW and not request.pages for request in self.waiting), "a waiting request holds something"
+        assert not any(r.row != NO_ROW or r.pages or r.num_computed for r in self.waiting), "a waiting request holds something"
         assert {id(r) for r in self._requests.values()} == {id(r) for r in (*self.running, *self.waiting)}, "a request is lost"
         for queue in (self.running, self.waiting):
             assert queue == sorted(queue, key=_order), "a queue is out of order"

@@ -1,7 +1,7 @@
 """Whatever arrives in whatever order: no page lost or owned twice, nobody starved, and every answer as if it were alone."""
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from octavo.config import SchedulingPolicy
@@ -13,24 +13,40 @@ from .fakes import FakeRunner, expected_answer, make_config, make_info, make_req
 
 CLIENTS = (b"1.1", b"2.1")
 PREFIXES = ([1] * 8, [1] * 5 + [2] * 7, [3, 4, 5, 6] * 5, [])
-MOST_STEPS = 20_000
+MOST_STEPS = 2_000
+RESTS = st.sampled_from([[0], [0, 0, 0, 0]]) | st.lists(st.integers(0, 3), min_size=1, max_size=12)
+PROMPTS = st.builds(lambda prefix, rest: [*prefix, *rest], st.sampled_from(PREFIXES), RESTS)
+OPTIONS = st.fixed_dictionaries(
+    {
+        "max_tokens": st.sampled_from([None, 4, 9, 17, 24]),
+        "min_tokens": st.sampled_from([0, 0, 3]),
+        "stop_token_ids": st.sampled_from([(), (), (11, 12)]),
+        "priority": st.integers(0, 2),
+        "cache_salt": st.sampled_from(["", "", "x"]),
+        "queue_timeout": st.sampled_from([None, None, None, 2, 5]),
+        "sample_index": st.integers(0, 1),
+        "ignore_eos": st.booleans(),
+        "prompt_logprobs": st.sampled_from([None, None, None, 0]),
+        "logprobs": st.sampled_from([None, 0]),
+    }
+)
+REQUESTS = st.tuples(PROMPTS, OPTIONS)
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     """Two front ends over one scheduler; ``FakeRunner`` checks every row's context before every token it makes."""
 
     @initialize(
-        num_pages=st.integers(4, 24),
-        page_size=st.sampled_from([1, 2, 4]),
-        rows=st.integers(1, 6),
-        budget=st.sampled_from([4, 9, 40]),
-        chunked=st.booleans(),
+        pool=st.sampled_from([(44, 1), (20, 2), (32, 2), (12, 4), (16, 4), (40, 4)]),
+        rows=st.integers(2, 6),
+        budget=st.sampled_from([40, 4, 9]),
+        chunked=st.sampled_from([True, True, False]),
         caching=st.booleans(),
         policy=st.sampled_from(SchedulingPolicy),
         surplus=st.sampled_from([0, 0, 2]),
-        max_queue=st.sampled_from([2, 50]),
+        max_queue=st.sampled_from([1000, 3]),
     )
-    def start(self, num_pages, page_size, rows, budget, chunked, caching, policy, surplus, max_queue):
+    def start(self, pool, rows, budget, chunked, caching, policy, surplus, max_queue):
         self.config = make_config(
             max_num_seqs=rows,
             max_num_batched_tokens=budget,
@@ -39,7 +55,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             scheduling_policy=policy,
             max_queue_size=max_queue,
         )
-        self.info = make_info(num_pages, page_size, max_model_len=48)
+        self.info = make_info(*pool, max_model_len=48)
         self.scheduler = Scheduler(self.config, self.info)
         self.runner = FakeRunner(self.info, surplus)
         self.now = 0.0
@@ -47,34 +63,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.heard: dict[tuple[bytes, int], list[EngineOutput]] = {}
         self.last_id = 0
 
-    @rule(
-        client=st.sampled_from(CLIENTS),
-        prefix=st.sampled_from(PREFIXES),
-        rest=st.lists(st.integers(0, 3), max_size=12),
-        max_tokens=st.none() | st.integers(1, 24),
-        min_tokens=st.sampled_from([0, 0, 3]),
-        stops=st.sampled_from([(), (), (11, 12)]),
-        options=st.fixed_dictionaries(
-            {
-                "priority": st.integers(0, 2),
-                "cache_salt": st.sampled_from(["", "", "x"]),
-                "queue_timeout": st.none() | st.integers(1, 8),
-                "sample_index": st.integers(0, 1),
-                "ignore_eos": st.booleans(),
-                "prompt_logprobs": st.sampled_from([None, None, 0]),
-                "logprobs": st.sampled_from([None, 0]),
-            }
-        ),
-    )
-    def submit(self, client, prefix, rest, max_tokens, min_tokens, stops, options):
-        self.last_id += 1
-        least = min(min_tokens, max_tokens or min_tokens)
-        request = make_request(
-            self.last_id, [*prefix, *rest], max_tokens=max_tokens, min_tokens=least, stop_token_ids=stops, **options
-        )
-        self.open[client, request.id] = request
-        self.heard[client, request.id] = []
-        self.scheduler.submit(client, request, self.now)
+    @rule(client=st.sampled_from(CLIENTS), burst=st.lists(REQUESTS, min_size=2, max_size=6), steps=st.integers(1, 6))
+    def submit(self, client, burst, steps):
+        for prompt, options in burst:
+            self.last_id += 1
+            request = make_request(self.last_id, prompt, **options)
+            self.open[client, request.id] = request
+            self.heard[client, request.id] = []
+            self.scheduler.submit(client, request, self.now)
+        self.steps(steps)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
@@ -84,8 +81,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.abort(client, [request_id, 10**6])
         self.open.pop((client, request_id), None)
 
+    @precondition(lambda self: len(self.open) > 8)
     @rule(client=st.sampled_from(CLIENTS))
     def front_end_gone(self, client):
+        self.listen()
         self.scheduler.abort_front_end(client)
         self.open = {key: request for key, request in self.open.items() if key[0] != client}
 
@@ -118,9 +117,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         last = heard[-1]
         if last.error is not None:
             assert len(heard) == 1, "a request that had started was refused"
-            assert last.error.kind in {ErrorKind.INVALID_REQUEST, ErrorKind.OVERLOADED, ErrorKind.QUEUE_TIMEOUT}
-            assert last.error.kind != ErrorKind.QUEUE_TIMEOUT or request.queue_timeout is not None
+            late = {ErrorKind.QUEUE_TIMEOUT} if request.queue_timeout is not None else set()
+            allowed = {ErrorKind.INVALID_REQUEST} if self.never_fits(request) else late
+            assert last.error.kind in allowed | ({ErrorKind.OVERLOADED} if self.config.max_queue_size == 3 else set())
             return
+        assert not self.never_fits(request)
         tokens, finish = expected_answer(request, self.info)
         assert [token for output in heard for token in output.token_ids] == tokens
         assert last.finish == finish
@@ -128,6 +129,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         if request.sampling.logprobs is not None:
             assert [entry.token_ids[0] for output in heard for entry in output.logprobs or []] == tokens
         self.check_first_output(request, heard)
+
+    def never_fits(self, request):
+        prompt, pool = len(request.prompt_token_ids), self.info.num_pages * self.info.page_size
+        limit = min(self.info.max_model_len, prompt + (request.sampling.max_tokens or 1))
+        too_long = prompt >= self.info.max_model_len or limit - 1 > pool
+        return too_long or (not self.config.enable_chunked_prefill and prompt > self.config.max_num_batched_tokens)
 
     def check_first_output(self, request, heard):
         assert all(output.num_cached_tokens is None for output in heard[1:])
@@ -157,7 +164,12 @@ def test_scheduler_machine() -> None:
     run_state_machine_as_test(
         SchedulerMachine,
         settings=settings(
-            max_examples=120, stateful_step_count=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=150,
+            stateful_step_count=20,
+            derandomize=True,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
         ),
     )
 

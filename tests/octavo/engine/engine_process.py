@@ -1,0 +1,86 @@
+"""Starts ``fake_engine.py`` as a supervisor would, and talks to it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import zmq
+from octavo.engine.control import EngineOrder, EngineReady, EngineReport, EngineSpec, StatsQuery, StatsReply, decode_report, encode
+from octavo.engine.messages import EngineStats
+
+from .fakes import make_config
+
+PATIENCE_MS = 30_000
+
+
+class EngineProcess:
+    """One engine process and the supervisor's end of its control channel."""
+
+    def __init__(self, folder: str, **settings: object) -> None:
+        self.requests = f"ipc://{folder}/requests.sock"
+        self._control = zmq.Context.instance().socket(zmq.ROUTER)
+        self._control.bind(f"ipc://{folder}/control.sock")
+        spec = EngineSpec(
+            config=make_config(**settings),
+            requests=self.requests,
+            control=f"ipc://{folder}/control.sock",
+            identity="fake/1",
+            parent=os.getpid(),
+        )
+        self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("fake_engine.py")], stdin=subprocess.PIPE)
+        assert self.process.stdin is not None
+        self.process.stdin.write(msgspec.json.encode(spec))
+        self.process.stdin.close()
+
+    def report(self) -> EngineReport:
+        """The next report."""
+        assert self._control.poll(PATIENCE_MS), "the engine says nothing"
+        identity, frame = self._control.recv_multipart()
+        assert identity == b"fake/1"
+        return decode_report(frame)
+
+    def order(self, order: EngineOrder) -> None:
+        self.order_raw(encode(order))
+
+    def order_raw(self, frame: bytes) -> None:
+        self._control.send_multipart((b"fake/1", frame))
+
+    def stats(self) -> EngineStats:
+        self.order(StatsQuery())
+        reply = self.report()
+        assert isinstance(reply, StatsReply)
+        return reply.stats
+
+    def stats_when_idle(self) -> EngineStats:
+        """The first reading with nothing running, waiting or held."""
+        for _ in range(300):
+            stats = self.stats()
+            if not (stats.running or stats.waiting or stats.pages_used):
+                return stats
+            time.sleep(0.02)
+        raise AssertionError(f"the engine does not come to rest: {stats}")
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE_MS / 1000)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._control.close(linger=0)
+
+
+@contextmanager
+def engine_process(ready: bool = True, **settings: object) -> Iterator[EngineProcess]:
+    with tempfile.TemporaryDirectory(prefix="oct") as folder:
+        engine = EngineProcess(folder, **settings)
+        try:
+            assert not ready or isinstance(engine.report(), EngineReady)
+            yield engine
+        finally:
+            engine.close()
