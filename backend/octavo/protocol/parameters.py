@@ -36,7 +36,6 @@ class RequestParameters(NamedTuple):
 
     priority: int
     queue_timeout: float | None
-    empty_final: bool
     cache_salt: str
     options: dict[str, Any]
 
@@ -53,7 +52,6 @@ def read_parameters(parameters: Mapping[str, pb.InferParameter]) -> RequestParam
     return RequestParameters(
         priority=_priority(level),
         queue_timeout=microseconds / 1e6 if microseconds > 0 else None,
-        empty_final=values.get(_EMPTY_FINAL, False),
         cache_salt=salt,
         options={name: value for name, value in values.items() if name not in _RESERVED and name not in _TRANSPORT},
     )

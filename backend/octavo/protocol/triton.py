@@ -30,8 +30,7 @@ class TritonCall(NamedTuple):
     """What a request asks for, and how it wants to be answered.
 
     ``outputs``: names to return, in order. ``prefix``: what stands before the text. ``show_logprobs``: whether the request
-    set ``logprobs`` itself (else its ``logprobs`` output is ``null``, as vllm_backend's). ``empty_final``: whether it wants
-    a message with the final flag alone, should no other carry the flag.
+    set ``logprobs`` itself (else its ``logprobs`` output is ``null``, as vllm_backend's).
     """
 
     request: GenerateRequest
@@ -39,7 +38,6 @@ class TritonCall(NamedTuple):
     outputs: tuple[str, ...]
     prefix: str
     show_logprobs: bool
-    empty_final: bool
 
 
 class TritonModel:
@@ -80,7 +78,6 @@ class TritonModel:
             outputs=outputs,
             prefix=prompt if prepend else "",
             show_logprobs=sampling.logprobs is not None,
-            empty_final=parameters.empty_final,
         )
 
     def _read_tensors(self, request: pb.ModelInferRequest) -> dict[str, list[Element]]:

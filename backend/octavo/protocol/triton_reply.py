@@ -1,7 +1,8 @@
 """Triton's dialect, outwards: a ``GenerateChunk`` or an error to the messages that clients read. Knows no stream.
 
 Data is always in ``raw_output_contents``: tritonclient reads nothing else. On a stream every message says whether it is
-the last of its request; unary replies carry no parameters.
+the last of its request, and the last has outputs: the separate message that ``triton_enable_empty_final_response`` asks
+for, when nothing else carries the flag, is never due. Unary replies carry no parameters.
 """
 
 import struct
@@ -94,15 +95,6 @@ class TritonReply:
             str(token_id): {"logprob": max(logprob, LOWEST_LOGPROB), "rank": rank, "decoded_token": self._token_text(token_id)}
             for token_id, logprob, rank in zip(entry.token_ids, entry.logprobs, entry.ranks, strict=True)
         }
-
-
-def empty_final(call: TritonCall) -> pb.ModelStreamInferResponse:
-    """The message that says only that its request is over."""
-    message = pb.ModelStreamInferResponse()
-    message.infer_response.model_name = call.request.model
-    message.infer_response.id = call.id
-    message.infer_response.parameters[FINAL].bool_param = True
-    return message
 
 
 def is_rejection(error: OctavoError) -> bool:

@@ -80,7 +80,6 @@ def test_tritons_own_keys_are_no_sampling_options():
         )
     )
     assert read.options == {"temperature": 0.5, "max_tokens": 5}
-    assert read.empty_final
     assert read.cache_salt == "mine"
 
 

@@ -11,7 +11,7 @@ from octavo.engine.messages import TokenLogprobs
 from octavo.errors import EngineDead, InvalidRequest, NotFound
 from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.triton import TritonModel
-from octavo.protocol.triton_reply import TritonReply, empty_final, model_metadata, stream_error
+from octavo.protocol.triton_reply import TritonReply, model_metadata, stream_error
 from octavo.sampling import SamplingParams
 from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
@@ -210,14 +210,6 @@ def test_a_stream_says_none_until_the_end_and_flags_the_last(model, ask):
 def test_an_answer_that_is_not_streamed_starts_with_the_prompt_on_a_stream_too(model, ask):
     reply = TritonReply(model.read(ask()), token_text)
     assert read_by_client(reply.streamed(chunk(SampleDelta(" you", [1], "stop"))).infer_response) == {"text_output": [b"hi you"]}
-
-
-def test_the_empty_final_message_is_tritons(model, ask):
-    call = model.read(ask(id="z", parameters={"triton_enable_empty_final_response": True}))
-    assert call.empty_final
-    expected = pb.ModelStreamInferResponse(infer_response=pb.ModelInferResponse(model_name="llm_stream", id="z"))
-    expected.infer_response.parameters["triton_final_response"].bool_param = True
-    assert empty_final(call) == expected
 
 
 def test_a_rejected_request_is_answered_with_its_id_alone():
