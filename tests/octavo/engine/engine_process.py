@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import zmq
+
 from octavo.engine.control import EngineOrder, EngineReady, EngineReport, EngineSpec, StatsQuery, StatsReply, decode_report, encode
 from octavo.engine.messages import EngineStats
 

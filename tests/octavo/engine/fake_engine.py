@@ -5,6 +5,7 @@ import sys
 import time
 
 from fakes import FakeRunner, make_info
+
 from octavo.config import EngineConfig
 from octavo.engine.process import main
 from octavo.engine.step import StepInput, StepOutput

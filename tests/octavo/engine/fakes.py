@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
+
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, TokenLogprobs
 from octavo.engine.step import RowStart, StepInput, StepOutput

@@ -1,6 +1,7 @@
 """Pages are taken and given in the order that keeps useful prefixes longest."""
 
 import pytest
+
 from octavo.engine.pages import PagePool
 
 

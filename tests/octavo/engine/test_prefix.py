@@ -1,6 +1,7 @@
 """A key stands for its page and all before it, under one salt and in one process."""
 
 import numpy as np
+
 from octavo.engine.prefix import PrefixChain
 
 

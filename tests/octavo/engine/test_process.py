@@ -13,6 +13,7 @@ import msgspec
 import psutil
 import pytest
 import zmq
+
 from octavo.engine.client import EngineClient
 from octavo.engine.control import Drain, Drained, EngineFailed, FrontEndGone
 from octavo.engine.messages import EngineFrame, EngineOutput, EngineRequest, FinishReason, Submit
@@ -254,15 +255,14 @@ def test_drain_finishes_what_is_open_and_refuses_what_is_new() -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_sigterm_stops_at_once(busy: bool) -> None:
-    with engine_process(**SLOW) as engine:
-        with zmq.Context.instance().socket(zmq.DEALER) as front_end:
-            front_end.connect(engine.requests)
-            if busy:
-                front_end.send(msgspec.msgpack.encode(Submit([make_request(1, **ENDLESS)])))
-                assert front_end.poll(PATIENCE_MS)
-            engine.process.send_signal(signal.SIGINT)
-            engine.process.send_signal(signal.SIGTERM)
-            assert engine.wait() == 0
+    with engine_process(**SLOW) as engine, zmq.Context.instance().socket(zmq.DEALER) as front_end:
+        front_end.connect(engine.requests)
+        if busy:
+            front_end.send(msgspec.msgpack.encode(Submit([make_request(1, **ENDLESS)])))
+            assert front_end.poll(PATIENCE_MS)
+        engine.process.send_signal(signal.SIGINT)
+        engine.process.send_signal(signal.SIGTERM)
+        assert engine.wait() == 0
 
 
 def test_the_engine_dies_with_its_supervisor() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from octavo.engine.messages import EngineOutput, FinishReason, TokenLogprobs
 from octavo.engine.request import Request, Terms
 

@@ -1,6 +1,7 @@
 """What each step computes, who waits, who starts over and who is refused."""
 
 import pytest
+
 from octavo.config import SchedulingPolicy
 from octavo.engine.messages import EngineOutput, FinishReason
 from octavo.engine.scheduler import Scheduler
@@ -296,7 +297,8 @@ def test_a_request_as_large_as_the_pool_is_served() -> None:
         (
             [1] * 40,
             {"max_tokens": 40},
-            "The request needs room for 79 tokens (a prompt of 40 and an answer of up to 40), but the model's whole KV cache holds 64.",
+            "The request needs room for 79 tokens (a prompt of 40 and an answer of up to 40), "
+            "but the model's whole KV cache holds 64.",
         ),
         ([1, 40], {}, "prompt_token_ids must hold token ids between 0 and 39, the model's vocabulary."),
         ([1, -1], {}, "prompt_token_ids must hold token ids between 0 and 39, the model's vocabulary."),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
 from octavo.config import SchedulingPolicy
 from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason
 from octavo.engine.scheduler import Scheduler
