@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def shape_of(config: Config) -> ModelShape:
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        norm_eps=float(config.get("rms_norm_eps") or 1e-6),
+        norm_eps=_norm_eps(config),
         rope=rope,
         max_len=_max_len(config, rope),
         tied=bool(config.get("tie_word_embeddings", False)),
@@ -59,17 +59,17 @@ def shape_of(config: Config) -> ModelShape:
 
 def _family(config: Config) -> Family:
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise LoadFailed(f"The model type '{kind}' is not supported; supported are {', '.join(FAMILIES)}.")
-    architectures = config.get("architectures") or []
-    if any(not str(name).endswith("ForCausalLM") for name in architectures):
-        raise LoadFailed(f"The architecture '{architectures[0]}' is not supported; it must be a causal language model.")
+    for name in _list(config.get("architectures")):
+        if not str(name).endswith("ForCausalLM"):
+            raise LoadFailed(f"The architecture '{name}' is not supported; it must be a causal language model.")
     return FAMILIES[kind]
 
 
 def _refuse(config: Config) -> None:
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown")
+    if quantisation := config.get("quantization_config"):
+        method = quantisation.get("quant_method", "unknown") if isinstance(quantisation, dict) else "unknown"
         raise LoadFailed(f"Quantised safetensors (here '{method}') are not supported; use the unquantised weights or a GGUF file.")
     activation = config.get("hidden_act", "silu")
     if activation not in ("silu", "swish"):
@@ -79,8 +79,10 @@ def _refuse(config: Config) -> None:
 def _rope(config: Config, head_dim: int) -> Rope:
     """Transformers 5 keeps all in ``rope_parameters``; older configs have ``rope_theta`` and ``rope_scaling`` side by side."""
     parameters = {"rope_theta": config.get("rope_theta"), "partial_rotary_factor": config.get("partial_rotary_factor")}
-    parameters |= config.get("rope_scaling") or {}
-    parameters |= config.get("rope_parameters") or {}
+    for key in ("rope_scaling", "rope_parameters"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise LoadFailed(f"The model's config has a '{key}' that is not an object.")
+        parameters |= config.get(key) or {}
     return read_rope(parameters, head_dim, _size(config, "max_position_embeddings", 2048))
 
 
@@ -98,17 +100,28 @@ def _size(config: Config, key: str, default: int | None = None) -> int:
     value = default if value is None else value
     if value is None:
         raise LoadFailed(f"The model's config lacks '{key}'.")
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise LoadFailed(f"The model's config has '{key}' {value!r}, which must be a positive whole number.")
     return value
+
+
+def _norm_eps(config: Config) -> float:
+    value = config.get("rms_norm_eps", 1e-6)
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise LoadFailed(f"The model's config has 'rms_norm_eps' {value!r}, which must be a small positive number.")
+    return float(value)
 
 
 def _switch(config: Config, setting: bool | str) -> bool:
     return bool(config.get(setting, False)) if isinstance(setting, str) else setting
 
 
-def _ids(value: int | Iterable[int] | None) -> list[int]:
-    return [value] if isinstance(value, int) else list(value or ())
+def _ids(value: object) -> list[int]:
+    return [item for item in ([value] if isinstance(value, int) else _list(value)) if isinstance(item, int)]
+
+
+def _list(value: object) -> list:
+    return value if isinstance(value, list) else []
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

@@ -36,17 +36,20 @@ def read_rope(parameters: Parameters, head_dim: int, max_position: int) -> Rope:
     ``max_position``: the config's ``max_position_embeddings``. Unlike Transformers, which leaves it to the user, ``linear`` and
     ``yarn`` extend the length by their factor, as vLLM does.
     """
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
+    kind = str(parameters.get("rope_type") or parameters.get("type") or "default")
     if kind not in _KINDS:
         raise LoadFailed(f"The RoPE scaling '{kind}' is not supported; supported are {', '.join(_KINDS)}.")
     if parameters.get("partial_rotary_factor") not in (None, 1.0):
         raise LoadFailed("A partial_rotary_factor other than 1 is not supported.")
     try:
-        return _KINDS[kind](parameters, _plain(parameters, head_dim), max_position)
+        rope = _KINDS[kind](parameters, _plain(parameters, head_dim), max_position)
     except KeyError as error:
         raise LoadFailed(f"The RoPE scaling '{kind}' needs {error.args[0]}, which the model's config lacks.") from error
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise LoadFailed(f"The RoPE scaling '{kind}' of the model's config has a value that cannot be right.") from error
+    if rope.max_len < 1 or not all(map(math.isfinite, (*rope.frequencies, rope.amplitude))):
+        raise LoadFailed(f"The RoPE scaling '{kind}' of the model's config has a value that cannot be right.")
+    return rope
 
 
 def _plain(parameters: Parameters, head_dim: int) -> torch.Tensor:
