@@ -9,6 +9,7 @@ strides are free, so that ``kv`` may be one layer's slice of a pool [page, layer
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
 
 import torch
@@ -29,10 +30,5 @@ class Kernels(NamedTuple):
 
 def for_device(device: torch.device) -> Kernels:
     """The kernels for ``device``: Triton on CUDA, plain torch anywhere else (Triton is then never imported)."""
-    if device.type == "cuda":
-        from octavo_kernels import paged_decode, paged_prefill, rmsnorm, rope_cache, sample, swiglu
-    else:
-        from octavo_kernels.reference import paged_decode, paged_prefill, rmsnorm, rope_cache, sample, swiglu
-    return Kernels(
-        rmsnorm.rmsnorm, rope_cache.rope_cache, paged_decode.paged_decode, paged_prefill.paged_prefill, swiglu.swiglu, sample.sample
-    )
+    package = "octavo_kernels" if device.type == "cuda" else "octavo_kernels.reference"
+    return Kernels(*(getattr(import_module(f"{package}.{name}"), name) for name in Kernels._fields))

@@ -19,7 +19,7 @@ def paged_decode(
     count, but on a CPU it must be finite (a masked NaN is still a NaN): start with zeros, ``rope_cache`` adds finite numbers only.
     """
     lengths = context_lens.tolist()
-    longest = max(lengths)
+    longest = max(lengths, default=0)
     if longest == 0:
         return torch.zeros_like(q)
     if len(lengths) == 1:
