@@ -1,6 +1,5 @@
 """``StepAssembly``: the arrays of one step out of what the scheduler planned. Knows rows and page tables, decides nothing."""
 
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -37,20 +36,23 @@ class StepAssembly:
 
     def build(self, plan: Plan, page_size: int) -> StepInput:
         """The step's arrays, decodes first."""
-        decodes, chunks = plan.decodes, plan.chunks
-        requests = [*decodes, *(request for request, _ in chunks)]
-        newest = np.array([request.tokens[request.num_computed - 1] for request in decodes], np.int32)
-        pieces = [request.tokens[request.num_computed - count : request.num_computed] for request, count in chunks]
+        first = len(plan.decodes)
+        requests = [*plan.decodes, *(request for request, _ in plan.chunks)]
         rows = np.array([request.row for request in requests], np.int32)
         contexts = np.array([request.num_computed for request in requests], np.int32)
-        known = np.array([request.num_tokens for request in requests], np.int32)
+        lens = np.ones(len(requests), np.int32)
+        lens[first:] = [count for _, count in plan.chunks]
+        samples = np.ones(len(requests), np.bool_)
+        samples[first:] = [request.num_computed == request.num_tokens for request, _ in plan.chunks]
+        newest = np.array([request.newest for request in plan.decodes], np.int32)
+        pieces = [request.tokens[request.num_computed - count : request.num_computed] for request, count in plan.chunks]
         return StepInput(
             starts=plan.starts,
             rows=rows,
             token_ids=np.concatenate([newest, *pieces]),
-            query_lens=np.fromiter(chain((1 for _ in decodes), (count for _, count in chunks)), np.int32, len(requests)),
+            query_lens=lens,
             context_lens=contexts,
             page_table=self._table[rows, : -(-int(contexts.max()) // page_size)],
-            num_decodes=len(decodes),
-            samples=contexts == known,
+            num_decodes=first,
+            samples=samples,
         )

@@ -3,6 +3,7 @@
 from math import inf
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason, TokenLogprobs
@@ -32,7 +33,7 @@ class Request:
     """
 
     __slots__ = (
-        "arrival", "cache_salt", "capacity", "client", "deadline", "id", "keys", "limit", "num_cached", "num_computed",
+        "arrival", "cache_salt", "capacity", "client", "deadline", "id", "keys", "limit", "newest", "num_cached", "num_computed",
         "num_prompt", "num_tokens", "order", "pages", "priority", "prompt_logprobs", "row", "sample_index", "sampling",
         "started", "terms", "tokens",
     )  # fmt: skip
@@ -54,6 +55,7 @@ class Request:
         self.limit = terms.limit
         self.tokens = np.empty(terms.limit, np.int32)
         self.tokens[: len(prompt)] = prompt
+        self.newest = int(prompt[-1])
         self.num_computed = 0
         self.row = NO_ROW
         self.pages: list[int] = []
@@ -86,19 +88,23 @@ class Request:
     def accept(self, tokens: list[int], logprobs: list[TokenLogprobs] | None) -> EngineOutput:
         """Take what a step made: tokens up to the first that ends the request; what follows it is dropped."""
         first = self.num_tokens == self.num_prompt
+        stops, least = self.terms.stops, self.num_prompt + self.sampling.min_tokens
         finish, stop = None, None
         for used, token in enumerate(tokens, 1):
             self.tokens[self.num_tokens] = token
             self.num_tokens += 1
-            if token in self.terms.stops and self.num_tokens - self.num_prompt > self.sampling.min_tokens:
+            if token in stops and self.num_tokens > least:
                 finish, stop = FinishReason.STOP, token
             elif self.num_tokens == self.limit:
                 finish = FinishReason.LENGTH
             if finish is not None:
                 tokens, logprobs = tokens[:used], logprobs[:used] if logprobs else logprobs
                 break
+        self.newest = token
         if not first:
             return EngineOutput(self.id, tokens, finish, stop, None, logprobs)
         scored, self.prompt_logprobs = self.prompt_logprobs, None
+        if scored is not None:  # told once: after a preemption the prompt need not be scored again
+            self.sampling = msgspec.structs.replace(self.sampling, prompt_logprobs=None)
         waited = None if self.started is None else self.started - self.arrival
         return EngineOutput(self.id, tokens, finish, stop, None, logprobs, self.num_cached, waited, scored)
