@@ -32,13 +32,20 @@ def cpu_budget(config: EngineConfig, spec: KVSpec, max_model_len: int) -> int:
 def gpu_budget(config: EngineConfig, memory: GpuMemory) -> int:
     """Bytes for the KV cache on a GPU: the share that was granted, less what this model took, within what is still free.
 
-    What others hold on the same GPU counts only as not free, so that several models can each be granted a share of one.
+    What others hold on the same GPU counts only as not free, so that several models can each be granted a share of one. Raises
+    ``LoadFailed`` if ``kv_cache_memory_bytes`` is more than is free.
     """
-    if config.kv_cache_memory_bytes is not None:
-        return config.kv_cache_memory_bytes
-    taken = memory.free_before - memory.free_after
-    granted = int(memory.total * config.gpu_memory_utilization)
-    return min(granted - taken, memory.free_after) - GPU_SLACK_BYTES
+    free = memory.free_after - GPU_SLACK_BYTES
+    if config.kv_cache_memory_bytes is None:
+        granted = int(memory.total * config.gpu_memory_utilization)
+        taken = memory.free_before - memory.free_after
+        return min(granted - taken - GPU_SLACK_BYTES, free)
+    if config.kv_cache_memory_bytes > free:
+        raise LoadFailed(
+            f"kv_cache_memory_bytes asks for {_mib(config.kv_cache_memory_bytes)}, but once the model is loaded only "
+            f"{_mib(max(0, free))} of the GPU's {_mib(memory.total)} are free."
+        )
+    return config.kv_cache_memory_bytes
 
 
 def pages_for(tokens: int, spec: KVSpec) -> int:

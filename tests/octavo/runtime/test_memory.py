@@ -38,6 +38,17 @@ def test_what_others_hold_on_a_gpu_limits_a_share_only_when_it_is_in_the_way() -
     assert gpu_budget(config(gpu_memory_utilization=0.9), beside) == 50 * GIB - GPU_SLACK_BYTES
 
 
+def test_a_wish_that_exceeds_what_is_free_is_refused_with_the_figures() -> None:
+    full = GpuMemory(total=100 * GIB, free_before=60 * GIB, free_after=GIB + GPU_SLACK_BYTES)
+    assert gpu_budget(config(kv_cache_memory_bytes=GIB), full) == GIB
+    with pytest.raises(LoadFailed) as refusal:
+        gpu_budget(config(kv_cache_memory_bytes=2 * GIB), full)
+    assert str(refusal.value) == (
+        "kv_cache_memory_bytes asks for 2048.0 MiB, but once the model is loaded only 1024.0 MiB "
+        "of the GPU's 102400.0 MiB are free."
+    )
+
+
 def test_pages_are_whole_and_one_longest_request_must_fit() -> None:
     three = 3 * SPEC.bytes_per_page
     assert plan_pages(three, SPEC, 48, "kv_cache_memory_bytes") == 3
