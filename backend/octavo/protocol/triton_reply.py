@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from octavo.engine.messages import TokenLogprobs
-from octavo.errors import NotFound, OctavoError
+from octavo.errors import NotFound, OctavoError, Overloaded
 from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.tensors import datatype_name
 from octavo.protocol.triton import TritonCall
@@ -99,7 +99,7 @@ class TritonReply:
 
 def is_rejection(error: OctavoError) -> bool:
     """Whether real Triton would have refused before the model saw the request; such errors never close a stream."""
-    return isinstance(error, RejectedRequest | NotFound)
+    return isinstance(error, RejectedRequest | NotFound | Overloaded)
 
 
 def stream_error(error: OctavoError, request_id: str, model: str) -> pb.ModelStreamInferResponse:

@@ -23,6 +23,9 @@ class Watcher(Protocol):
     def engine_back(self) -> None:
         """An engine that had died runs again."""
 
+    def failed(self, error: BaseException) -> None:
+        """A bug of ours has left an engine without anybody who watches it."""
+
     def gave_up(self, reason: str) -> None:
         """An engine died too often to be started again."""
 
@@ -45,6 +48,7 @@ class Deployment:
         """Start the engine and wait until it is ready; raises ``LoadFailed``."""
         await self._launch()
         self._keeper = asyncio.ensure_future(self._keep())
+        self._keeper.add_done_callback(self._check_keeper)
 
     def retire(self) -> None:
         """From now on a dead engine stays dead."""
@@ -70,11 +74,16 @@ class Deployment:
     async def _keep(self) -> None:
         while self._process is not None:
             process = self._process
-            await asyncio.wait({process.child.exited})
+            await process.gone.wait()
             self._mourn(process)
             if self._retired or not await self._revive():
                 return
             self._watcher.engine_back()
+
+    def _check_keeper(self, keeper: asyncio.Task[None]) -> None:
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is not None:
+            self._watcher.failed(error)
 
     def _mourn(self, process: EngineProcess) -> None:
         self.binding = None
@@ -90,7 +99,7 @@ class Deployment:
             self._engines.totals(self.spec.name, self.spec.version).restarts += 1
             try:
                 await self._launch()
-            except LoadFailed as error:
+            except (LoadFailed, OSError) as error:
                 log.error("Model %s version %d could not be started again: %s", self.spec.name, self.spec.version, error)
             else:
                 return True

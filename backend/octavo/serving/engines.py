@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import logging
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,9 +17,11 @@ from octavo.engine.messages import EngineInfo, EngineStats
 from octavo.errors import LoadFailed, OctavoError
 from octavo.serving.children import Child
 from octavo.serving.hub import Hub, News
+from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 STATS_PATIENCE = 1.0
+LAST_WORDS = 0.5
 
 
 class EngineTotals(msgspec.Struct):
@@ -32,7 +36,8 @@ class EngineTotals(msgspec.Struct):
 class EngineProcess:
     """One engine process from its start to its exit.
 
-    ``cause`` is what it said was wrong before it died. ``stats`` is its last reading; ``answered`` counts the readings.
+    ``cause`` is what it said was wrong before it died. ``gone`` is set once it has exited and its last words were heard.
+    ``stats`` is its last reading; ``answered`` counts the readings.
     """
 
     def __init__(self, generation: int, config: EngineConfig, address: str, child: Child) -> None:
@@ -40,6 +45,7 @@ class EngineProcess:
         self.generation, self.config, self.address, self.child = generation, config, address, child
         self.info: EngineInfo | None = None
         self.cause: OctavoError | None = None
+        self.gone = asyncio.Event()
         self.stats = EngineStats()
         self.answered = 0
 
@@ -51,20 +57,21 @@ class EngineProcess:
 class Engines:
     """All engine processes, and the one socket on which they report."""
 
-    def __init__(self, hub: Hub[EngineReport], directory: Path) -> None:
-        """Sockets go into ``directory``, which must be private."""
+    def __init__(self, hub: Hub[EngineReport], directory: Path, failed: Callable[[BaseException], None]) -> None:
+        """Sockets go into ``directory``, which must be private; ``failed`` hears of a bug of ours."""
         self._hub, self._directory = hub, directory
         self._running: dict[bytes, EngineProcess] = {}
         self._generations = itertools.count(1)
         self._totals: dict[tuple[str, int], EngineTotals] = {}
         self._news = News()
-        self._listener = asyncio.ensure_future(self._listen())
+        self._tasks = Tasks(failed)
+        self._tasks.start(self._listen())
 
     async def start(self, config: EngineConfig) -> EngineProcess:
         """Start an engine and wait until it is ready; raises ``LoadFailed`` with its own words."""
         engine = await self._spawn(config)
         try:
-            while engine.info is None and engine.child.running:
+            while engine.info is None and not engine.gone.is_set():
                 await self._news.wait()
         except asyncio.CancelledError:
             await engine.child.stop()
@@ -85,7 +92,7 @@ class Engines:
             self._hub.send(_identity(engine.generation), control.StatsQuery())
         try:
             async with asyncio.timeout(STATS_PATIENCE):
-                while any(engine.child.running and engine.answered == before for engine, before in asked.items()):
+                while any(not engine.gone.is_set() and engine.answered == before for engine, before in asked.items()):
                     await self._news.wait()
         except TimeoutError:
             log.debug("An engine is in a step that takes longer than %g s.", STATS_PATIENCE)
@@ -101,8 +108,8 @@ class Engines:
 
     async def close(self) -> None:
         """End all engines at once and stop listening to them."""
-        self._listener.cancel()
         await asyncio.gather(*(engine.child.stop() for engine in list(self._running.values())))
+        await self._tasks.cancel()
         self._hub.close()
 
     async def _spawn(self, config: EngineConfig) -> EngineProcess:
@@ -114,12 +121,19 @@ class Engines:
         )
         child = await Child.spawn("engine", "octavo.engine.process", msgspec.json.encode(spec))
         engine = self._running[identity] = EngineProcess(generation, config, address, child)
-        child.exited.add_done_callback(lambda _: self._forget(identity))
+        self._tasks.start(self._bury(identity, engine))
         return engine
 
-    def _forget(self, identity: bytes) -> None:
-        engine = self._running.pop(identity)
+    async def _bury(self, identity: bytes, engine: EngineProcess) -> None:
+        """Once it has exited, hear what it may have said of the reason, which can arrive a little later."""
+        await asyncio.wait({engine.child.exited})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                while engine.child.exited.result() > 0 and engine.cause is None:
+                    await self._news.wait()
+        del self._running[identity]
         Path(engine.address.removeprefix("ipc://")).unlink(missing_ok=True)
+        engine.gone.set()
         self._news.tell()
 
     async def _listen(self) -> None:

@@ -12,6 +12,7 @@ from octavo.repository.repository import ModelRepository, ModelSpec
 from octavo.serving.control import IndexEntry, ModelEntry, ModelState, VersionEntry
 from octavo.serving.deployment import Deployment, Watcher
 from octavo.serving.engines import Engines
+from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 UNLOADED = "unloaded"
@@ -67,6 +68,7 @@ class Fleet:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._loads = itertools.count(1)
         self._under_way: set[int] = set()
+        self._tasks = Tasks(watcher.failed)
         self._draining: dict[str, set[asyncio.Task[None]]] = defaultdict(set)
 
     def entries(self) -> list[ModelEntry]:
@@ -142,10 +144,8 @@ class Fleet:
 
     async def stop(self) -> None:
         """End everything at once."""
-        tasks = [task for draining in self._draining.values() for task in draining]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, *(deployment.stop() for _, _, deployment in self.deployments()), return_exceptions=True)
+        await self._tasks.cancel()
+        await asyncio.gather(*(deployment.stop() for _, _, deployment in self.deployments()))
 
     async def _specs(self, name: str, config: str | None) -> list[ModelSpec]:
         try:
@@ -216,6 +216,6 @@ class Fleet:
         self._audience.publish()
 
     def _drain_soon(self, name: str, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(work)
+        task = self._tasks.start(work)
         self._draining[name].add(task)
         task.add_done_callback(self._draining[name].discard)

@@ -6,7 +6,6 @@ Speaks gRPC and HTTP with clients and token ids with engines. Holds no truth: wh
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
 
 import grpc
 import msgspec
@@ -24,6 +23,7 @@ from octavo.serving.link import Link
 from octavo.serving.logs import configure_logs
 from octavo.serving.models import Models
 from octavo.serving.ports import listener
+from octavo.serving.tasks import Tasks
 from octavo.serving.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ class FrontEnd:
         self._traffic = Traffic()
         self._grpc: grpc.aio.Server | None = None
         self._http: HttpServer | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks = Tasks(self._fail)
 
     async def run(self) -> None:
         """Do what the supervisor says until it says to drain, and that is done. Raises what went wrong."""
         self._link.send(control.Hello())
-        self._start(self._listen())
+        self._tasks.start(self._listen())
         try:
             await self._ended
         finally:
@@ -61,17 +61,10 @@ class FrontEnd:
                 case control.ReadCounters(query):
                     self._report(query)
                 case _:
-                    self._start(self._obey(message))
+                    self._tasks.start(self._obey(message))
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finish)
-
-    def _finish(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._ended.done():
+    def _fail(self, error: BaseException) -> None:
+        if not self._ended.done():
             self._ended.set_exception(error)
 
     async def _obey(self, message: SupervisorMessage) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
@@ -16,6 +16,7 @@ from octavo.serving.control import FrontEndMessage, FrontEndSetup, ModelCall, Mo
 from octavo.serving.failures import internal
 from octavo.serving.hub import Hub, News
 from octavo.serving.statistics import Ledger
+from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 COLLECT_PATIENCE = 2.0
@@ -40,7 +41,7 @@ class FrontEnds:
     """All front ends. Every method that waits, waits for those that live: a death never holds anybody up.
 
     ``call`` answers a client's wish for the repository, ``lost`` hears the process id of one that died with its requests, and
-    ``fatal`` is called once when they die too often.
+    ``fatal`` is called once when they die too often, ``failed`` for a bug of ours.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FrontEnds:
         call: Callable[[ModelCall], Awaitable[control.CallReply]],
         lost: Callable[[int], None],
         fatal: Callable[[str], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         """Nothing is started yet; ``setup`` is every front end's but for its number."""
         self.totals = Ledger()
@@ -59,13 +61,13 @@ class FrontEnds:
         self._table = Table(0, [], [], ready=False, exiting=False)
         self._open = self._draining = False
         self._news = News()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(failed)
 
     def start(self, count: int) -> None:
         """Start ``count`` front ends and listen to them."""
-        self._spawn_task(self._listen())
+        self._tasks.start(self._listen())
         for _ in range(count):
-            self._spawn_task(self._keep_one())
+            self._tasks.start(self._keep_one())
 
     def publish(self, models: list[ModelEntry], loads: list[int], ready: bool, exiting: bool) -> int:
         """Tell all front ends of the models as they are now; the revision that ``applied`` waits for."""
@@ -134,9 +136,7 @@ class FrontEnds:
     async def close(self) -> None:
         """End all front ends at once and stop listening to them."""
         self._draining = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         await asyncio.gather(*(front_end.child.kill() for front_end in self._alive.values() if front_end.child))
         self._hub.close()
 
@@ -184,7 +184,7 @@ class FrontEnds:
                 for model in models:
                     self.totals.of(model.name, model.version).add(model.counters)
             case _:
-                self._spawn_task(self._answer(front_end, message))
+                self._tasks.start(self._answer(front_end, message))
 
     def _greet(self, front_end: FrontEnd) -> None:
         front_end.said_hello = True
@@ -212,8 +212,3 @@ class FrontEnds:
     async def _all(self, holds: Callable[[FrontEnd], bool]) -> None:
         while not all(holds(front_end) for front_end in self._alive.values()):
             await self._news.wait()
-
-    def _spawn_task(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -13,7 +13,7 @@ import uvloop
 import zmq.asyncio
 
 from octavo.engine.control import EngineReport
-from octavo.errors import Disabled, OctavoError
+from octavo.errors import Disabled, LoadFailed, OctavoError
 from octavo.repository.repository import ModelRepository
 from octavo.serving import control
 from octavo.serving.control import CallReply, FrontEndMessage, FrontEndSetup, ModelCall, ModelCounters
@@ -29,6 +29,7 @@ from octavo.serving.ports import PortTaken, Reservation, authority, is_loopback,
 
 log = logging.getLogger(__name__)
 COLLECT_EVERY = 1.0
+LONGEST_DIRECTORY = 85
 NOT_EXPLICIT = "explicit model load / unload is not allowed if polling is enabled"
 
 
@@ -36,14 +37,15 @@ def run(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Once ready, one line on standard output names the ports."""
     configure_logs("supervisor", options.log_verbose)
     with ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="octavo-"))
+        directory = _private_directory()
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
+            repository = ModelRepository(options.model_repository, options.model_name)
             ports = Ports(options, stack)
-        except PortTaken as error:
+        except (LoadFailed, PortTaken) as error:
             log.error("%s", error)
             return 1
-        return uvloop.run(_supervise(options, ports, directory))
+        return uvloop.run(_supervise(options, repository, ports, directory))
 
 
 class Ports:
@@ -59,7 +61,7 @@ class Ports:
 class Supervisor:
     """One server. ``exit`` is its exit code once that is decided."""
 
-    def __init__(self, options: ServeOptions, ports: Ports, directory: Path) -> None:
+    def __init__(self, options: ServeOptions, repository: ModelRepository, ports: Ports, directory: Path) -> None:
         """Open the control sockets in ``directory``; nothing is started yet."""
         self._options, self._ports = options, ports
         self._exiting = False
@@ -68,9 +70,9 @@ class Supervisor:
         front_end_hub: Hub[FrontEndMessage] = Hub(context, f"ipc://{directory}/front-ends", FrontEndMessage)
         engine_hub: Hub[EngineReport] = Hub(context, f"ipc://{directory}/engines", EngineReport)
         setup = _setup(options, ports, front_end_hub.address)
-        self._engines = Engines(engine_hub, directory)
-        self._front_ends = FrontEnds(front_end_hub, setup, self._call, self._engines.front_end_gone, self.gave_up)
-        repository = ModelRepository(list(options.model_repository), options.model_name)
+        self._engines = Engines(engine_hub, directory, self.failed)
+        lost = self._engines.front_end_gone
+        self._front_ends = FrontEnds(front_end_hub, setup, self._call, lost, self.gave_up, self.failed)
         self._repository = repository
         self.fleet = Fleet(repository, self._engines, self, self)
 
@@ -107,6 +109,11 @@ class Supervisor:
     def gave_up(self, reason: str) -> None:
         """End the whole server, because a part of it cannot be kept alive."""
         log.critical("%s The server exits.", reason)
+        self.stop(1)
+
+    def failed(self, error: BaseException) -> None:
+        """End the whole server, because of a bug of ours."""
+        log.critical("The server exits after an internal error.", exc_info=error)
         self.stop(1)
 
     def stop(self, code: int) -> None:
@@ -183,8 +190,8 @@ class Supervisor:
             raise Disabled(NOT_EXPLICIT)
 
 
-async def _supervise(options: ServeOptions, ports: Ports, directory: Path) -> int:
-    supervisor = Supervisor(options, ports, directory)
+async def _supervise(options: ServeOptions, repository: ModelRepository, ports: Ports, directory: Path) -> int:
+    supervisor = Supervisor(options, repository, ports, directory)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _on_signal, supervisor, signum)
@@ -213,6 +220,15 @@ async def _start(supervisor: Supervisor, options: ServeOptions, ports: Ports) ->
         supervisor.stop(1)
     if not supervisor.exit.done():
         _announce(options, ports)
+
+
+def _private_directory() -> Path:
+    """A folder for our sockets that only we may enter. A socket's whole path has to fit into 107 bytes."""
+    directory = tempfile.mkdtemp(prefix="octavo-")
+    if len(os.fsencode(directory)) > LONGEST_DIRECTORY:
+        os.rmdir(directory)
+        directory = tempfile.mkdtemp(prefix="octavo-", dir="/tmp")
+    return Path(directory)
 
 
 def _on_signal(supervisor: Supervisor, signum: signal.Signals) -> None:

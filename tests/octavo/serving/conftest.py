@@ -22,13 +22,15 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path:
-    """``tiny``: what most tests talk to. ``other``: to be loaded. ``two``: two versions. ``broken*``: cannot be loaded."""
+    """``tiny``: what most tests talk to. ``other``: to be loaded. ``two``: two versions.
+    ``narrow``: serves one request and lets one wait. ``broken*``: cannot be loaded."""
     folder = tmp_path_factory.mktemp("repository")
     write_model(folder, "tiny", snapshot)
     write_model(folder, "other", snapshot)
     write_model(folder, "two", snapshot, version=1)
     (folder / "two" / "3").mkdir()
     (folder / "two" / "3" / "model.json").write_text((folder / "two" / "1" / "model.json").read_text())
+    write_model(folder, "narrow", snapshot, max_num_seqs=1, max_queue_size=1)
     write_model(folder, "broken", snapshot, max_modle_len=1)
     write_model(folder, "broken_engine", snapshot, max_model_len=10**6)
     headless = folder.parent / "headless"

@@ -108,7 +108,7 @@ MISTAKES: list[tuple[Change, Code, str]] = [
     (options(b'{"max_tokens": 0}'), Code.INVALID_ARGUMENT, "max_tokens must be between 1 and 2147483647, got 0."),
     (options(b'{"n": 1000}'), Code.INVALID_ARGUMENT, "n must be between 1 and 128, got 1000."),
     (options(b'{"logprobs": 1000}'), Code.INVALID_ARGUMENT, "logprobs"),
-    (text(b""), Code.INVALID_ARGUMENT, "empty"),
+    (text(b""), Code.INVALID_ARGUMENT, "The prompt must hold at least one token."),
     (text(b"x" * 4000), Code.INVALID_ARGUMENT, "2048"),
     (text(b"\xff\xfe"), Code.INVALID_ARGUMENT, "must be valid UTF-8"),
 ]
@@ -162,9 +162,7 @@ def test_a_string_field_that_is_not_utf8(server: Server) -> None:
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
-def test_a_message_over_the_limit_is_refused_even_if_it_was_small_on_the_wire(
-    server: Server, compression: grpc.Compression
-) -> None:
+def test_a_message_over_the_limit_is_refused_however_small_on_the_wire(server: Server, compression: grpc.Compression) -> None:
     data = bytes(64 * 2**20 + 1)
     assert len(gzip.compress(data, 1)) < 2**20
     with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
@@ -190,3 +188,35 @@ def test_a_long_id_comes_back_whole_and_is_cut_in_a_text(server: Server) -> None
         messages = stream.send(infer_request(request_id=name), wrong).rest()
     assert all(m.infer_response.id == name for m in messages)
     assert all(len(m.error_message) < 300 for m in messages)
+
+
+def test_a_long_name_is_cut_in_a_status(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelMetadata(pb.ModelMetadataRequest(name="\u20ac" * 20_000))
+    assert caught.value.code() is Code.NOT_FOUND
+    assert caught.value.details().startswith("Request for unknown model: '\u20ac\u20ac")
+
+
+def test_a_full_queue_and_a_wait_that_was_too_long(server: Server) -> None:
+    client = server.client()
+    client.load_model("narrow")
+    full = "[request id: {}] Exceeds maximum queue size"
+    with Stream(server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=1900, model="narrow", request_id="runs")))
+        impatient = infer_request(model="narrow", request_id="impatient")
+        impatient.parameters["timeout"].int64_param = 1_000_000
+        stream.send(impatient)
+        server.wait_until(lambda: server.metric("vllm:num_requests_waiting", model="narrow") == 1, "a request to wait")
+        stream.send(infer_request(model="narrow", request_id="third"))
+        with pytest.raises(grpc.RpcError) as caught:
+            client._client_stub.ModelInfer(infer_request(model="narrow", stream=False))
+        assert (caught.value.code(), caught.value.details()) == (Code.UNAVAILABLE, full.format("<id_unknown>"))
+        failures: dict[str, str] = {}
+        while len(failures) < 2:
+            message = next(stream)
+            if message.error_message:
+                failures[message.infer_response.id] = message.error_message
+        assert failures == {"third": full.format("third"), "impatient": "Request timeout expired"}
+    assert server.metric("nv_inference_request_failure", model="narrow", reason="REJECTED") == 3
+    client.unload_model("narrow")
+    client.close()

@@ -185,3 +185,14 @@ def test_a_signal_while_loading_ends_well(repository: Path, tmp_path: Path) -> N
     server = Server(repository, "--model-control-mode=explicit", "--load-model=tiny", log=tmp_path / "log")
     server.wait_until(lambda: bool(server.processes("front")), "the front end to start")
     assert server.stop() == 0
+
+
+@pytest.mark.long
+def test_an_engine_that_dies_too_often_ends_the_server(own_server: Server) -> None:
+    deadline = time.monotonic() + 150
+    while own_server.process.poll() is None and time.monotonic() < deadline:
+        for engine in own_server.processes("engine"):
+            engine.kill()
+        time.sleep(0.2)
+    assert own_server.process.wait(timeout=10) == 1
+    assert "dies too often" in own_server.log.read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 import tritonclient.grpc as triton
-from calls import Stream, infer_request, is_final
+from calls import Stream, infer_request
 from server import Server, running
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -173,6 +173,6 @@ def serves(server: Server) -> bool:
     with Stream(server.grpc, timeout=10) as stream:
         stream.send(infer_request(max_tokens=1))
         try:
-            return is_final(next(stream)) and not stream.call.done()
+            return not next(stream).error_message
         except grpc.RpcError:
             return False

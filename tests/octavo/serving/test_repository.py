@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
 import tritonclient.grpc as triton
+from calls import Stream, infer_request, is_final
 from server import Server, running
 from test_core import refusal
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -131,6 +133,52 @@ def test_other_failures(client: triton.InferenceServerClient, name: str, hint: s
     assert not client.is_server_ready()
     client.unload_model(name)
     assert client.is_server_ready()
+
+
+def test_an_unload_lets_open_requests_finish_and_takes_no_new_ones(server: Server, client: triton.InferenceServerClient) -> None:
+    client.load_model("other")
+    with Stream(server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=400, request_id="open", model="other")))
+        client.unload_model("other")
+        assert index(client)["other", "1"] == ("UNLOADING", "")
+        assert client.is_server_ready()
+        stream.send(infer_request(request_id="late", model="other"))
+        stream.send(infer_request(request_id="named", model="other", version="1"))
+        messages = stream.rest()
+    errors = {m.infer_response.id: m.error_message for m in messages if m.error_message}
+    assert errors == {
+        "late": "Request for unknown model: 'other' has no available versions",
+        "named": "Request for unknown model: 'other' version 1 is not at ready state",
+    }
+    assert [is_final(m) for m in messages if m.infer_response.id == "open"][-1]
+    server.wait_until(lambda: index(client)["other", "1"] == ("UNAVAILABLE", "unloaded"), "the unload")
+    assert len(server.processes("engine")) == 1
+
+
+def test_a_reload_finishes_what_the_old_engine_has_begun(server: Server, client: triton.InferenceServerClient) -> None:
+    with Stream(server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=1900, request_id="old")))
+        (old,) = server.processes("engine")
+        client.load_model("tiny")
+        stream.send(infer_request(request_id="new"))
+        messages = stream.rest()
+    assert sum(is_final(m) for m in messages) == 2
+    assert not any(m.error_message for m in messages)
+    server.wait_until(lambda: old not in server.processes("engine"), "the old engine to go")
+
+
+def test_two_loads_of_one_model_at_once(server: Server) -> None:
+    clients = [server.client() for _ in range(2)]
+    threads = [threading.Thread(target=client.load_model, args=("other",)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert clients[0].is_model_ready("other")
+    clients[0].unload_model("other")
+    server.wait_until(lambda: len(server.processes("engine")) == 1, "the engines to go")
+    for client in clients:
+        client.close()
 
 
 def test_unloads_are_idempotent(client: triton.InferenceServerClient) -> None:

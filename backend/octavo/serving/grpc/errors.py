@@ -7,6 +7,7 @@ import grpc
 from octavo.errors import ErrorKind, Internal, OctavoError
 
 Code: TypeAlias = grpc.StatusCode
+MAX_STATUS_BYTES = 2000
 UNPARSABLE = Internal("Unable to parse request")
 
 CODES: dict[ErrorKind, Code] = {
@@ -34,3 +35,8 @@ CODES_OF_RPC: dict[tuple[ErrorKind, str], Code] = {
 def code_of(error: OctavoError, rpc: str) -> Code:
     """The status code that ``rpc`` ends with for ``error``."""
     return CODES_OF_RPC.get((error.kind, rpc), CODES[error.kind])
+
+
+def status_text(error: OctavoError) -> str:
+    """The text of ``error``, cut so that a client's limit of 8 KiB for all metadata is kept even when it is percent-encoded."""
+    return str(error).encode()[:MAX_STATUS_BYTES].decode(errors="ignore")

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from octavo.errors import OctavoError, Unsupported
 from octavo.serving.failures import internal
-from octavo.serving.grpc.errors import UNPARSABLE, code_of
+from octavo.serving.grpc.errors import UNPARSABLE, code_of, status_text
 from octavo.serving.traffic import Traffic
 from octavo.wire import pb
 
@@ -56,7 +56,7 @@ def _answering(
                 return (await handle(parse(request_type, data))).SerializeToString()
         except Exception as error:
             shown = visible(error)
-        await context.abort(code_of(shown, rpc), str(shown))
+        await context.abort(code_of(shown, rpc), status_text(shown))
         raise AssertionError("abort returned")
 
     return answer

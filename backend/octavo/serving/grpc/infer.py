@@ -3,7 +3,8 @@
 import logging
 import time
 
-from octavo.errors import OctavoError
+from octavo.errors import OctavoError, Overloaded
+from octavo.protocol.rejection import prefixed
 from octavo.protocol.triton import TritonCall
 from octavo.protocol.triton_reply import TritonReply
 from octavo.serving.models import Models, Route
@@ -44,6 +45,8 @@ class InferService:
         answer = self.begin(request, unary=True)
         try:
             return answer.reply.unary(await anext(answer.generation))
+        except OctavoError as error:
+            raise worded(error, request.id) from None
         finally:
             answer.generation.cancel()
 
@@ -53,3 +56,8 @@ class InferService:
         generation = engine.generate(call.request, received_at)
         log.debug("Request %r for model %s version %d has begun.", call.id[:64], route.name, route.version)
         return Answer(call, generation, TritonReply(call, engine.tokenizer.token_text))
+
+
+def worded(error: OctavoError, request_id: str) -> OctavoError:
+    """``error`` in the words of Triton's core, which puts the request's id before the texts of its queue."""
+    return Overloaded(str(prefixed(request_id, str(error)))) if isinstance(error, Overloaded) else error

@@ -6,9 +6,9 @@ import grpc
 
 from octavo.errors import Draining, OctavoError
 from octavo.protocol.triton_reply import is_rejection, stream_error
-from octavo.serving.grpc.errors import code_of
+from octavo.serving.grpc.errors import code_of, status_text
 from octavo.serving.grpc.handlers import Context, parse, visible
-from octavo.serving.grpc.infer import InferService
+from octavo.serving.grpc.infer import InferService, worded
 from octavo.serving.models import SHUTTING_DOWN, Models
 from octavo.wire import pb
 
@@ -47,7 +47,7 @@ class InferStream:
             for task in (*ends, *self._open):
                 task.cancel()
         if error is not None:
-            await self._context.abort(code_of(error, RPC), str(error))
+            await self._context.abort(code_of(error, RPC), status_text(error))
 
     async def _read(self) -> None:
         """Begin requests as they come, then wait for the last of them."""
@@ -92,6 +92,7 @@ class InferStream:
 
     async def _fail(self, request: pb.ModelInferRequest, error: OctavoError) -> None:
         """Tell of a request that failed: in a message, or by ending the stream if the client wants that of a model's errors."""
+        error = worded(error, request.id)
         if not self._error_as_status or is_rejection(error):
             await self._write(stream_error(error, request.id, request.model_name))
         elif not self._failed.done():
