@@ -184,12 +184,15 @@ class Fleet:
         raise LoadFailed(f"load failed for model '{name}': {reasons}")
 
     async def _start_one(self, deployment: Deployment) -> None:
-        preparing = asyncio.ensure_future(self._audience.prepare(deployment.load, deployment.spec.engine.tokenizer))
+        """Start the engine and read the tokenizer side by side; the first that fails ends both."""
+        tokenizer = deployment.spec.engine.tokenizer
+        halves = [asyncio.ensure_future(half) for half in (deployment.start(), self._audience.prepare(deployment.load, tokenizer))]
         try:
-            await deployment.start()
-            await preparing
+            await asyncio.gather(*halves)
         finally:
-            preparing.cancel()
+            for half in halves:
+                half.cancel()
+            await asyncio.wait(halves)
 
     async def _switch(self, name: str, fresh: dict[int, Deployment]) -> None:
         slots = self._models[name]

@@ -59,6 +59,11 @@ class Server:
         lines = [line for line in text.splitlines() if re.match(rf"{re.escape(name)}[{{ ]", line)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(want in line for want in wanted))
 
+    def in_flight(self) -> float:
+        """Requests that run or wait, of one reading."""
+        _, text = self.get("/metrics")
+        return sum(float(count) for count in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (.+)$", text, re.MULTILINE))
+
     def processes(self, name: str) -> list[psutil.Process]:
         """The children that call themselves ``octavo-<name>``."""
         children = psutil.Process(self.process.pid).children(recursive=True)

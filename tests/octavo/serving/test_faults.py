@@ -1,10 +1,8 @@
 """What happens when a process dies or is told to end, each with a server of its own."""
 
 import contextlib
-import random
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from server import Server, running
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 LONG = 1900
+DEATH = "The engine of model 'tiny' has died. Its process was killed by signal SIGKILL."
 
 
 @pytest.fixture
@@ -29,8 +28,10 @@ def test_an_engine_that_is_killed_fails_its_requests_and_comes_back(own_server: 
     server = own_server
     client = server.client()
     (engine,) = server.processes("engine")
-    with Stream(server.grpc) as stream:
+    as_status = [("triton_grpc_error", "true")]
+    with Stream(server.grpc) as stream, Stream(server.grpc, metadata=as_status) as strict:
         stream.send(*(infer_request(max_tokens=LONG, request_id=str(n)) for n in range(8)))
+        next(strict.send(infer_request(max_tokens=LONG)))
         next(stream)
         killed = time.monotonic()
         engine.kill()
@@ -38,9 +39,10 @@ def test_an_engine_that_is_killed_fails_its_requests_and_comes_back(own_server: 
         while len(failed) < 8:
             message = next(stream)
             if message.error_message:
-                assert message.error_message == "The engine of model 'tiny' has died. Its process was killed by signal SIGKILL."
+                assert message.error_message == DEATH
                 assert is_final(message)
                 failed.add(message.infer_response.id)
+        assert strict.status() == (grpc.StatusCode.UNAVAILABLE, DEATH)
         assert time.monotonic() - killed < 3
         assert not client.is_server_ready()
         assert not client.is_model_ready("tiny")
@@ -59,21 +61,14 @@ def test_an_engine_that_is_killed_fails_its_requests_and_comes_back(own_server: 
     client.close()
 
 
-def test_errors_as_status_carry_the_death_of_an_engine(own_server: Server) -> None:
-    with Stream(own_server.grpc, metadata=[("triton_grpc_error", "true")]) as stream:
-        next(stream.send(infer_request(max_tokens=LONG)))
-        own_server.processes("engine")[0].kill()
-        code, text = stream.status()
-    assert code is grpc.StatusCode.UNAVAILABLE
-    assert text.startswith("The engine of model 'tiny' has died.")
-
-
 def test_a_supervisor_that_is_killed_leaves_no_process_behind(own_server: Server) -> None:
     children = psutil.Process(own_server.process.pid).children(recursive=True)
     assert len(children) == 2
-    own_server.process.kill()
-    own_server.process.wait()
-    own_server.wait_until(lambda: not any(map(alive, children)), "the children to end", seconds=10)
+    with Stream(own_server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=LONG)))
+        own_server.process.kill()
+        own_server.process.wait()
+        own_server.wait_until(lambda: not any(map(alive, children)), "the children to end", seconds=10)
 
 
 def alive(process: psutil.Process) -> bool:
@@ -152,33 +147,6 @@ def test_a_taken_port_ends_the_server_with_its_name(repository: Path, tmp_path: 
         assert server.process.wait(timeout=30) == 1
     assert f"The gRPC port {port} of address 127.0.0.1 cannot be used" in server.log.read_text()
     server.stop()
-
-
-def test_sixty_four_streams_half_of_them_cancelled(own_server: Server) -> None:
-    rng = random.Random(0)
-    leave_after = [rng.randrange(1, 20) if number % 2 else None for number in range(64)]
-    complete: list[int] = []
-
-    def one(number: int, leave: int | None) -> None:
-        with Stream(own_server.grpc, timeout=None) as stream:
-            stream.send(infer_request(f"prompt of {number % 7}", LONG if leave else 40))
-            for count, message in enumerate(stream, start=1):
-                if count == leave:
-                    stream.call.cancel()
-                    return
-                if is_final(message):
-                    complete.append(number)
-                    return
-
-    threads = [threading.Thread(target=one, args=(number, leave)) for number, leave in enumerate(leave_after)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    own_server.wait_until_free()
-    assert sorted(complete) == list(range(0, 64, 2))
-    assert own_server.metric("nv_inference_request_success") == 32
-    assert own_server.metric("nv_inference_request_failure", reason="CANCELED") == 32
 
 
 def test_a_signal_while_loading_ends_well(repository: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """ModelStreamInfer: interleaving, ids, final flags, in-band errors, half-close, backpressure."""
 
 import queue
+import random
+import threading
 import time
 from collections import Counter, defaultdict
 
@@ -134,13 +136,13 @@ def test_an_empty_stream_ends_well(server: Server) -> None:
 
 def test_more_requests_than_a_stream_may_have_open_wait_their_turn(server: Server) -> None:
     """The server was started with --grpc-max-stream-requests=8."""
-    most = finals = 0
+    most, finals = 0.0, 0
     with Stream(server.grpc) as stream:
         stream.send(*(infer_request(max_tokens=40, request_id=str(n)) for n in range(20)))
         while finals < 20:
             if is_final(next(stream)):
                 finals += 1
-                most = max(most, int(server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting")))
+                most = max(most, server.in_flight())
         assert stream.rest() == []
     assert 0 < most <= 8
 
@@ -177,3 +179,33 @@ def test_who_leaves_takes_their_pages_along(server: Server, end: str) -> None:
         server.wait_until_free()
     assert time.monotonic() - gone < 5
     assert server.metric("nv_inference_request_failure", reason="CANCELED") == cancelled + 4
+
+
+def test_sixty_four_streams_half_of_them_cancelled_at_random(server: Server) -> None:
+    server.wait_until_free()
+    succeeded = server.metric("nv_inference_request_success")
+    cancelled = server.metric("nv_inference_request_failure", reason="CANCELED")
+    rng = random.Random(0)
+    leave_after = [rng.randrange(1, 20) if number % 2 else None for number in range(64)]
+    complete: list[int] = []
+
+    def one(number: int, leave: int | None) -> None:
+        with Stream(server.grpc, timeout=None) as stream:
+            stream.send(infer_request(f"prompt of {number % 7}", 1900 if leave else 40))
+            for count, message in enumerate(stream, start=1):
+                if count == leave:
+                    stream.call.cancel()
+                    return
+                if is_final(message):
+                    complete.append(number)
+                    return
+
+    threads = [threading.Thread(target=one, args=(number, leave)) for number, leave in enumerate(leave_after)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.wait_until_free()
+    assert sorted(complete) == list(range(0, 64, 2))
+    assert server.metric("nv_inference_request_success") == succeeded + 32
+    assert server.metric("nv_inference_request_failure", reason="CANCELED") == cancelled + 32
