@@ -2,6 +2,8 @@
 
 import torch
 
+from octavo_kernels.reference.memo import of_last_call
+from octavo_kernels.reference.pages import scatter
 from octavo_kernels.reference.rmsnorm import rmsnorm
 
 
@@ -26,29 +28,29 @@ def rope_cache(
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D], written in place; what is not finite is written as 0 on a CPU.
     ``q_norm``, ``k_norm``: [D], RMSNorm weights applied to each head before the rotation, with ``eps``.
     """
-    page_size, head_dim = kv.shape[3:]
     tokens, rotating = qkv.shape[0], num_heads + num_kv_heads
-    heads = qkv.view(tokens, rotating + num_kv_heads, head_dim)
+    heads = qkv.view(tokens, rotating + num_kv_heads, -1)
     if q_norm is not None:
         heads[:, :num_heads] = rmsnorm(heads[:, :num_heads], q_norm, eps)
     if k_norm is not None:
         heads[:, num_heads:rotating] = rmsnorm(heads[:, num_heads:rotating], k_norm, eps)
-    _rotate(heads, rotating, cos_sin.index_select(0, positions))
-    keys_values = heads[:, num_heads:].nan_to_num(0, 0, 0).view(tokens, 2, num_kv_heads, head_dim)
-    if int(slots.min()) < 0:
-        kept = slots >= 0
-        slots, keys_values = slots[kept], keys_values[kept]
-    kv[slots // page_size, :, :, slots % page_size] = keys_values
+    _rotate(heads, rotating, *_angles(cos_sin, positions))
+    scatter(kv, slots, heads[:, num_heads:].nan_to_num(0, 0, 0))
     return heads[:, :num_heads]
 
 
-def _rotate(heads: torch.Tensor, rotating: int, cos_sin: torch.Tensor) -> None:
-    tokens, rot = cos_sin.shape
-    angles = cos_sin.view(tokens, 1, 2, rot // 2)
-    sin = angles[:, :, 1]
-    pairs = heads[:, :rotating, :rot].view(tokens, rotating, 2, rot // 2)
+@of_last_call
+def _angles(cos_sin: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens' cosines [T, 1, 1, rot / 2] and sines [T, 1, rot / 2]."""
+    angles = cos_sin.index_select(0, positions).view(len(positions), 1, 2, -1)
+    return angles[:, :, :1], angles[:, :, 1]
+
+
+def _rotate(heads: torch.Tensor, rotating: int, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    half = sin.shape[-1]
+    pairs = heads[:, :rotating, : 2 * half].unflatten(2, (2, half))
     left, right = pairs.unbind(2)
-    rotated = pairs * angles[:, :, :1]
+    rotated = pairs * cos
     first, second = rotated.unbind(2)
     first.addcmul_(right, sin, value=-1)
     second.addcmul_(left, sin)

@@ -1,0 +1,112 @@
+"""Compiles what the launchers would launch, for GPUs that are not there, and prints one JSON object a kernel.
+
+``compile_ahead.py MODELS`` with MODELS ``few`` or ``all``. Runs without TRITON_INTERPRET: a driver that only names its target
+stands in for the real one, and every launch stops after compiling. Shapes, tilings and specialisations are the launchers' own.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from octavo_kernels import Kernels, for_device
+
+
+class Attention(NamedTuple):
+    heads: int
+    kv_heads: int
+    head_dim: int
+    page_size: int
+
+
+FEW = [Attention(9, 3, 64, 16), Attention(32, 8, 128, 64)]
+ALL = [
+    *FEW,
+    *(Attention(8, 2, head_dim, page) for head_dim in (64, 80, 96, 128, 256) for page in (16, 32, 64, 128)),
+    *(Attention(2 * group, 2, 128, 64) for group in (1, 2, 3, 5, 6, 7, 8, 16)),
+]
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+
+
+class NamedTarget:
+    """As much of a Triton driver as compiling asks for."""
+
+    def __init__(self, capability: int) -> None:
+        self.capability = capability
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def stop_after_compiling() -> None:
+    """Make every launch compile, report once and return."""
+    run, seen = JITFunction.run, set()
+
+    def compile_only(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
+        capability = driver.active.get_current_device()
+        if (capability, kernel.hash) not in seen:
+            seen.add((capability, kernel.hash))
+            print(json.dumps({"kernel": self.__name__, "capability": capability, "shared": kernel.metadata.shared} | usage(kernel)))
+
+    JITFunction.run = compile_only
+
+
+def usage(kernel: Any) -> dict[str, int]:
+    """Registers and bytes of stack (spills) a thread, from the machine code."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        listing = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    fields = dict(field.split(":") for line in listing.splitlines() if "REG:" in line for field in line.split())
+    return {"registers": int(fields["REG"]), "stack": int(fields["STACK"])}
+
+
+def launch(kernels: Kernels, model: Attention, chunks: list[int]) -> None:
+    heads, kv_heads, head_dim, page_size = model
+    tokens = torch.zeros(2, (heads + 2 * kv_heads) * head_dim, dtype=torch.bfloat16)
+    kv = torch.zeros(2, 3, 2, kv_heads, page_size, head_dim, dtype=torch.bfloat16)[:, 1]
+    index, lengths = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int32)
+    table = torch.zeros(2, 16384 // page_size, dtype=torch.int32)
+    for norm in (None, torch.zeros(head_dim, dtype=torch.bfloat16)):
+        q = kernels.rope_cache(tokens, index, torch.zeros(4, head_dim), index, kv, heads, kv_heads, norm, norm)
+    kernels.paged_decode(q, kv, table, lengths, 1.0)
+    for queries in chunks:
+        kernels.paged_prefill(q, kv, table, lengths, lengths, queries, 1.0)
+
+
+def main(models: list[Attention], chunks: list[int], vocabularies: list[int]) -> None:
+    kernels = for_device(torch.device("cuda"))
+    stop_after_compiling()
+    for capability in (80, 90):
+        driver.set_active(NamedTarget(capability))
+        x = torch.zeros(2, 4096, dtype=torch.bfloat16)
+        kernels.rmsnorm(x, x[0], 1e-5)
+        kernels.rmsnorm(x, x[0], 1e-5, x)
+        kernels.swiglu(x)
+        real, whole, wide = torch.zeros(2), torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int64)
+        for vocabulary in vocabularies:
+            kernels.sample(torch.zeros(2, vocabulary), real, whole, real, real, wide, whole, wide)
+        for model in models:
+            launch(kernels, model, chunks)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "all":
+        main(ALL, [1, 8, 16, 32, 64, 128], [32_000, 49_152, 128_256, 262_144])
+    else:
+        main(FEW, [1, 128], [49_152])

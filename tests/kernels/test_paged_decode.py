@@ -1,0 +1,74 @@
+"""paged_decode against attention in float64 over caches whose every unused element is NaN (for the CPU: large)."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from octavo_kernels import for_device
+
+
+class Case(NamedTuple):
+    name: str
+    lengths: list[int]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    page_size: int
+    table_width: int = 0
+    layers: int = 2
+    spare_pages: int = 2
+
+
+CASES = [
+    Case("smollm2", [1, 16, 0, 17, 70], 9, 3, 64, 16),
+    Case("alone", [40], 4, 4, 64, 16),
+    Case("tile-edges", [63, 64, 65, 128], 8, 2, 32, 64),
+    Case("splits", [0, 900, 256, 1], 2, 1, 64, 64, table_width=16),
+    Case("mixed-lengths", [600, 3, 3, 0], 2, 1, 64, 32),
+    Case("wide-group", [33, 2], 16, 1, 96, 32),
+    Case("head-80-page-128", [129, 100], 5, 1, 80, 128),
+    Case("head-256", [50], 2, 1, 256, 16),
+]
+GPU_CASES = [
+    Case("8b-batch", [512 + 7 * row for row in range(64)], 32, 8, 128, 64),
+    Case("8b-100k", [100_000], 32, 8, 128, 64),
+    Case("skewed", [32_768, *[500] * 63], 32, 8, 128, 64),
+    Case("padded-graph", [300, 0, 0, 0], 32, 8, 128, 64, table_width=2048),
+    Case("qwen2", [1000, 2000, 3000], 14, 2, 64, 64),
+    Case("phi", [4097, 5], 32, 32, 96, 64),
+    Case("gemma", [3000, 17], 16, 8, 256, 64),
+    Case("past-2-billion-elements", [200, 100], 32, 8, 128, 64, layers=32, spare_pages=600),
+]
+
+
+def _attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention of q [H, D] to all of keys and values [KV, N, D], in float64."""
+    group = q.shape[0] // keys.shape[0]
+    scores = torch.einsum("kgd,knd->kgn", q.double().view(-1, group, q.shape[1]), keys.double()) * scale
+    return torch.einsum("kgn,knd->kgd", scores.softmax(-1), values.double()).view(q.shape)
+
+
+def test_paged_decode(place, case: Case, fill_cache) -> None:
+    kv, table, rows = fill_cache(place, case, case.lengths, case.table_width)
+    lengths = torch.tensor(case.lengths, dtype=torch.int32, device=place.device)
+    packed = place.put(torch.randn(len(rows), case.heads + 1, case.head_dim))
+    q = packed.view(len(rows), -1)[:, : case.heads * case.head_dim].view(len(rows), case.heads, case.head_dim)  # a view, as of qkv
+
+    out = place.kernels.paged_decode(q, kv, table, lengths, 0.3)
+
+    assert out.dtype == place.dtype
+    for query, (keys, values), answer in zip(q, rows, out, strict=True):
+        if keys.shape[1]:
+            expected = _attend(query, keys, values, 0.3)
+            assert ((answer - expected).norm(dim=-1) <= place.tolerance * expected.norm(dim=-1)).all()
+        else:
+            assert (answer == 0).all()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_no_rows(device: str) -> None:
+    kv = torch.zeros(1, 2, 1, 16, 64)
+    lengths = torch.zeros(0, dtype=torch.int32)
+    out = for_device(torch.device(device)).paged_decode(kv.new_zeros(0, 2, 64), kv, lengths.view(0, 1), lengths, 1.0)
+    assert out.shape == (0, 2, 64)

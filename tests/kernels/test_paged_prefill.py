@@ -1,0 +1,64 @@
+"""paged_prefill against causal attention in float64 over caches whose every unused element is NaN (for the CPU: large)."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Case(NamedTuple):
+    name: str
+    chunks: list[tuple[int, int]]
+    """(queries, context with them) of each row"""
+    heads: int
+    kv_heads: int
+    head_dim: int
+    page_size: int
+    layers: int = 2
+    spare_pages: int = 2
+
+
+CASES = [
+    Case("smollm2", [(20, 20), (1, 33), (0, 16), (5, 70)], 9, 3, 64, 16),
+    Case("tile-edges", [(64, 64), (1, 64), (33, 65)], 2, 1, 32, 64),
+    Case("one-query", [(1, 1)], 4, 2, 64, 16),
+    Case("wide-group", [(3, 40)], 16, 1, 96, 32),
+    Case("head-80-page-128", [(40, 150)], 3, 3, 80, 128),
+    Case("head-256", [(9, 33)], 2, 1, 256, 16),
+]
+GPU_CASES = [
+    Case("8b-prompt", [(4096, 4096)], 32, 8, 128, 64),
+    Case("8b-mixed", [(700, 700), (2, 9000), (1, 1), (0, 64), (513, 3000), (64, 64)], 32, 8, 128, 64),
+    Case("8b-chunk-at-100k", [(512, 100_000)], 32, 8, 128, 64),
+    Case("qwen2", [(1000, 1000), (77, 1077)], 14, 2, 64, 64),
+    Case("phi", [(500, 900)], 32, 32, 96, 64),
+    Case("gemma", [(700, 1000)], 16, 8, 256, 16),
+    Case("past-2-billion-elements", [(200, 200), (100, 150)], 32, 8, 128, 64, layers=32, spare_pages=600),
+]
+
+
+def _attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
+    """Causal attention of the last queries q [N, H, D] to keys and values [KV, M, D], in float64, a head at a time."""
+    queries, length, group = q.shape[0], keys.shape[1], q.shape[1] // keys.shape[0]
+    seen = torch.ones(queries, length, dtype=torch.bool, device=q.device).tril(length - queries)
+    heads = []
+    for head in range(q.shape[1]):
+        scores = q[:, head].double() @ keys[head // group].double().T * scale
+        heads.append(scores.masked_fill(~seen, -torch.inf).softmax(-1) @ values[head // group].double())
+    return torch.stack(heads, dim=1)
+
+
+def test_paged_prefill(place, case: Case, fill_cache) -> None:
+    kv, table, rows = fill_cache(place, case, [length for _, length in case.chunks])
+    queries = [count for count, _ in case.chunks]
+    starts = torch.tensor([0, *queries]).cumsum(0).int().to(place.device)
+    lengths = torch.tensor([length for _, length in case.chunks], dtype=torch.int32, device=place.device)
+    packed = place.put(torch.randn(sum(queries), case.heads + 1, case.head_dim))
+    q = packed.view(sum(queries), -1)[:, : case.heads * case.head_dim].view(sum(queries), case.heads, case.head_dim)
+
+    out = place.kernels.paged_prefill(q, kv, table, starts, lengths, max(queries), 0.3)
+
+    assert out.dtype == place.dtype
+    for query, (keys, values), answer in zip(q.split(queries), rows, out.split(queries), strict=True):
+        if query.shape[0]:
+            expected = _attend(query, keys, values, 0.3)
+            assert ((answer - expected).norm(dim=-1) <= place.tolerance * expected.norm(dim=-1)).all()
