@@ -210,7 +210,7 @@ def sample(
     whatever is no less likely than the k-th; ``top_p`` float32 [R] (1 is off) keeps, of what is left and renormalised, the
     smallest set of the likeliest that reaches it, and ties at its edge. At least one token stays.
     The winner is the largest ``log p - log(-log(u))``; u comes from the first word of Philox-4x32-10 with key ``seeds`` (int64
-    [R]) and counter (token id, ``positions`` int64 [R], ``sample_index`` int32 [R], 0), whatever the batch.
+    [R]) and counter (token id, ``positions`` int64 [R] modulo 2**32, ``sample_index`` int32 [R], 0), whatever the batch.
     """
     rows, vocabulary = logits.shape
     device = logits.device
@@ -226,6 +226,6 @@ def sample(
     _pick_kernel[(rows,)](
         logits, *options, peak, winner, found, out, logits.stride(0), vocabulary, blocks,
         BLOCK=_BLOCK, MAX_BLOCKS=triton.next_power_of_2(blocks), CAPACITY=_CANDIDATES, BINS=_BINS, BINS_PER_NAT=_BINS_PER_NAT,
-        num_warps=16,
+        num_warps=16, maxnreg=128,
     )  # fmt: skip
     return out

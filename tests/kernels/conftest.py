@@ -37,7 +37,8 @@ class Place(NamedTuple):
 
 Cache = tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]
 _CPU, _CUDA = torch.device("cpu"), torch.device("cuda")
-_TOLERANCE = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 1e-2}
+# Float32 rounding over the device cases' 100,000 keys reaches 1.5e-5; tf32, which must not be used for float32, would be at 3e-4.
+_TOLERANCE = {torch.float32: 5e-5, torch.float16: 3e-3, torch.bfloat16: 1e-2}
 _INTERPRETER = pytest.mark.skipif(HAS_CUDA, reason="with a CUDA device Triton compiles")
 _GPU = [pytest.mark.gpu, pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device")]
 

@@ -26,7 +26,7 @@ def sample(
     whatever is no less likely than the k-th; ``top_p`` float32 [R] (1 is off) keeps, of what is left and renormalised, the
     smallest set of the likeliest that reaches it, and ties at its edge. At least one token stays.
     The winner is the largest ``log p - log(-log(u))``; u comes from the first word of Philox-4x32-10 with key ``seeds`` (int64
-    [R]) and counter (token id, ``positions`` int64 [R], ``sample_index`` int32 [R], 0), whatever the batch.
+    [R]) and counter (token id, ``positions`` int64 [R] modulo 2**32, ``sample_index`` int32 [R], 0), whatever the batch.
     """
     likeliest = logits.argmax(-1)
     rows = temperature.nonzero().view(-1)
@@ -75,7 +75,7 @@ def _limit(behind: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, neare
 
 def _gumbel_max(behind: torch.Tensor, seeds: torch.Tensor, sample_index: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     row, token = (behind < _FURTHEST).nonzero(as_tuple=True)
-    counter = (token, positions[row], sample_index[row], torch.zeros_like(token))
+    counter = (token, positions[row] & 0xFFFFFFFF, sample_index[row], torch.zeros_like(token))
     word = philox(counter, seeds[row])[0]
     uniform = ((word >> 9).float() + 0.5) * 2**-23
     scores = torch.full_like(behind, -torch.inf)
