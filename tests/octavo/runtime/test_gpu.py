@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from octavo.config import EngineConfig, WeightsFormat
+from octavo.config import EngineConfig
 from octavo.engine.messages import EngineRequest
 from octavo.engine.step import RowStart
 from octavo.runtime.courier import Courier
@@ -29,21 +29,14 @@ NEW_TOKENS = 160
 MEAN_REGRET, P99_REGRET = 0.06, 0.20
 
 
-def config(weights: Path, **settings: object) -> EngineConfig:
-    return EngineConfig(
-        name="demo", version=1, weights=str(weights), weights_format=WeightsFormat.GGUF, tokenizer=str(weights),
-        max_model_len=1024, **settings,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def prompts() -> list[list[int]]:
     return [row["prompt_token_ids"] for row in json.loads(EXPECTED.read_text(encoding="utf-8"))]
 
 
 @pytest.fixture(scope="module")
-def gpu_config(demo_gguf: Path) -> EngineConfig:
-    return config(demo_gguf, device="cuda", dtype="bfloat16")
+def gpu_config(demo_config: Callable) -> EngineConfig:
+    return demo_config(device="cuda", dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +47,6 @@ def runner(gpu_config: EngineConfig) -> ModelRunner:
 @pytest.fixture
 def engine(gpu_config: EngineConfig, runner: ModelRunner, engine_type: type) -> Callable:
     return lambda **limits: engine_type(gpu_config, runner, **limits)
-
-
-@pytest.fixture(scope="module")
-def regrets(demo_gguf: Path, engine_type: type) -> Callable[[list[list[int]], list[list[int]]], np.ndarray]:
-    cpu = config(demo_gguf, device="cpu", dtype="float32")
-    judge = engine_type(cpu, ModelRunner(cpu))
-
-    def of(prompts: list[list[int]], answers: list[list[int]]) -> np.ndarray:
-        score = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=1)
-        texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-        judged = judge.run([EngineRequest(at, text, score) for at, text in enumerate(texts)])
-        entries = [entry for prompt, one in zip(prompts, judged, strict=True) for entry in one.prompt_logprobs[len(prompt) :]]
-        return np.array([entry.logprobs[1] - entry.logprobs[0] for entry in entries])
-
-    return of
 
 
 def greedy(prompts: Iterable[list[int]]) -> list[EngineRequest]:
