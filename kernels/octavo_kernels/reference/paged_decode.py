@@ -27,7 +27,7 @@ def paged_decode(
         return torch.cat([paged_decode(query, kv, pages, length, scale) for query, pages, length in rows])
     if plan.longest == 0:
         return torch.zeros_like(q)
-    keys, values = gather(kv, page_table[:, : plan.pages])[..., : plan.longest, :]
+    keys, values = gather(kv, page_table.narrow(1, 0, plan.pages)).narrow(3, 0, plan.longest).unbind()
     # The heads that share a KV head are queries of one head.
     grouped = q.reshape(q.shape[0], kv.shape[2], -1, q.shape[2])
     out = scaled_dot_product_attention(grouped, keys, values, attn_mask=plan.mask, scale=scale).reshape(q.shape)

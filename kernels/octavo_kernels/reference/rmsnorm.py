@@ -14,7 +14,7 @@ def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float, residual: torch.T
         x = residual.add_(x)
     norm = torch.linalg.vector_norm(x, 2, -1, True, dtype=torch.float32)
     scale = torch.addcmul(_scalar(eps), norm, norm, value=1 / x.shape[-1]).rsqrt_()
-    return (x * scale).mul_(weight).to(x.dtype)
+    return (x * scale).mul_(weight).type_as(x)
 
 
 @lru_cache

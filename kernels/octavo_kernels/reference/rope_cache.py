@@ -34,24 +34,16 @@ def rope_cache(
         heads[:, :num_heads] = rmsnorm(heads[:, :num_heads], q_norm, eps)
     if k_norm is not None:
         heads[:, num_heads:rotating] = rmsnorm(heads[:, num_heads:rotating], k_norm, eps)
-    _rotate(heads, rotating, *_angles(cos_sin, positions))
-    scatter(kv, slots, heads[:, num_heads:].nan_to_num(0, 0, 0))
-    return heads[:, :num_heads]
+    cos, sin = _angles(cos_sin, positions)
+    turning = heads.narrow(1, 0, rotating).narrow(2, 0, cos.shape[2])
+    swapped = turning.roll(cos.shape[2] // 2, 2)
+    turning.copy_((turning * cos).addcmul_(swapped, sin))
+    scatter(kv, slots, heads.narrow(1, num_heads, 2 * num_kv_heads).nan_to_num(0.0, 0.0, 0.0))
+    return heads.narrow(1, 0, num_heads)
 
 
 @of_last_call
 def _angles(cos_sin: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens' cosines [T, 1, 1, rot / 2] and sines [T, 1, rot / 2]."""
-    angles = cos_sin.index_select(0, positions).view(len(positions), 1, 2, -1)
-    return angles[:, :, :1], angles[:, :, 1]
-
-
-def _rotate(heads: torch.Tensor, rotating: int, cos: torch.Tensor, sin: torch.Tensor) -> None:
-    half = sin.shape[-1]
-    pairs = heads[:, :rotating, : 2 * half].unflatten(2, (2, half))
-    left, right = pairs.unbind(2)
-    rotated = pairs * cos
-    first, second = rotated.unbind(2)
-    first.addcmul_(right, sin, value=-1)
-    second.addcmul_(left, sin)
-    pairs.copy_(rotated)
+    """What multiplies the tokens' dims, and what multiplies them once their halves are swapped, both [T, 1, rot]."""
+    cos, sin = cos_sin.index_select(0, positions)[:, None].chunk(2, dim=-1)
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
