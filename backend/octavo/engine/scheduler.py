@@ -29,6 +29,7 @@ class Scheduler:
 
     - ``waiting`` and ``running`` are sorted, most important first: by arrival, or under ``PRIORITY`` by (priority, arrival).
     - A running request has a row, and pages for all its known tokens; a waiting one has neither.
+    - At most ``max_num_batched_tokens`` run: one starts only when a token of the budget is left by those that do.
     - When pages run out the least important running request starts over, so the most important one always gets on.
     - A full page is remembered as soon as it is planned: a step writes all its keys and values before it reads any, so even
       requests that start in the same step share a prefix.
@@ -123,7 +124,7 @@ class Scheduler:
         if now >= self._next_deadline:
             self._expire(now)
         self._make_room()
-        decodes = [request for request in self.running if request.decoding][: self._budget]
+        decodes = [request for request in self.running if request.decoding]
         plan = Plan([], decodes, [])
         for request in decodes:
             self._advance(request, 1)
@@ -161,32 +162,19 @@ class Scheduler:
     def _plan_chunks(self, plan: Plan, left: int) -> int:
         """Hand ``left`` tokens to running requests that still compute their known ones; returns what newcomers may have."""
         for request in self.running:
-            pending = request.num_tokens - request.num_computed
-            if pending == 0:
-                continue
-            count = self._portion(pending, left)
-            if count == 0:
-                return 0
-            self._advance(request, count)
-            plan.chunks.append((request, count))
-            left -= count
+            count = min(request.num_tokens - request.num_computed, left)
+            if count:
+                self._advance(request, count)
+                plan.chunks.append((request, count))
+                left -= count
         return left
-
-    def _portion(self, pending: int, left: int) -> int:
-        """How many of ``pending`` tokens to compute with ``left`` of the budget.
-
-        Without chunked prefill it is all or nothing, except for a preempted request that has outgrown a whole step.
-        """
-        if pending <= left or self._chunked or pending > self._budget:
-            return min(pending, left)
-        return 0
 
     def _plan_newcomers(self, plan: Plan, left: int, now: float) -> None:
         """Start waiting requests in order while budget, rows and pages last."""
         while left and self.waiting and self._free_rows:
             request = self.waiting[0]
             shared = self._find_prefix(request)
-            count = self._portion(request.num_tokens - len(shared) * self._page_size, left)
+            count = self._first_portion(request.num_tokens - len(shared) * self._page_size, left)
             if count == 0 or not self._fits(request, shared):
                 return
             del self.waiting[0]
@@ -194,6 +182,14 @@ class Scheduler:
             self._advance(request, count)
             plan.chunks.append((request, count))
             left -= count
+
+    def _first_portion(self, pending: int, left: int) -> int:
+        """How many of ``pending`` tokens to start with, of ``left`` in the budget.
+
+        Without chunked prefill it is all or nothing, except for a preempted request that has outgrown a whole step.
+        """
+        whole_or_nothing = not self._chunked and pending <= self._budget
+        return 0 if whole_or_nothing and pending > left else min(pending, left)
 
     def _find_prefix(self, request: Request) -> list[int]:
         """Pages that already hold the beginning of the request; never all of it, because the last token's logits are needed."""

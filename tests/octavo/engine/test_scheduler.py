@@ -237,16 +237,17 @@ def test_a_front_end_that_goes_takes_only_its_own_requests_along() -> None:
 
 
 def test_prompt_logprobs_come_whole_on_the_first_output_also_after_a_preemption() -> None:
-    engine = Engine(num_pages=9, page_size=2, max_num_batched_tokens=3)
-    engine.submit(1, [1] * 2, max_tokens=14)
-    for _ in range(4):
+    engine = Engine(num_pages=10, page_size=2, max_num_batched_tokens=2)
+    engine.submit(1, [1] * 2, max_tokens=18)
+    engine.step()
+    engine.submit(2, list(range(12)), max_tokens=2, prompt_logprobs=0)
+    while not engine.scheduler.stats().preemptions:
         engine.step()
-    engine.submit(2, list(range(8)), max_tokens=2, prompt_logprobs=0)
+    assert 2 not in engine.heard
     engine.run()
-    assert engine.scheduler.stats().preemptions > 0
     first, *rest = engine.heard[2]
     entries = first.prompt_logprobs or []
-    assert entries[0] is None and [entry.token_ids for entry in entries[1:] if entry] == [[token] for token in range(1, 8)]
+    assert entries[0] is None and [entry.token_ids for entry in entries[1:] if entry] == [[token] for token in range(1, 12)]
     assert all(output.prompt_logprobs is None for output in rest)
 
 

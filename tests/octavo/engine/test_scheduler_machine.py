@@ -180,5 +180,5 @@ def test_scheduler_machine() -> None:
 def test_scheduler_machine_long() -> None:
     run_state_machine_as_test(
         SchedulerMachine,
-        settings=settings(max_examples=6000, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)),
+        settings=settings(max_examples=2000, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)),
     )
