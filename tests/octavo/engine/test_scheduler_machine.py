@@ -165,7 +165,7 @@ def test_scheduler_machine() -> None:
     run_state_machine_as_test(
         SchedulerMachine,
         settings=settings(
-            max_examples=150,
+            max_examples=100,
             stateful_step_count=20,
             derandomize=True,
             deadline=None,
