@@ -60,7 +60,14 @@ class ModelRunner:
             max_logprobs=config.max_logprobs,
         )
         cache = self.num_pages * self.kv_spec.bytes_per_page / 1e9
-        log.info("%s on %s: %.2f GB of KV cache in %d pages of %d tokens", config.name, device, cache, self.num_pages, self.info.page_size)
+        log.info(
+            "%s on %s: %.2f GB of KV cache in %d pages of %d tokens",
+            config.name,
+            device,
+            cache,
+            self.num_pages,
+            self.info.page_size,
+        )
 
     def _budget(self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int) -> tuple[int, str]:
         """Bytes for the KV cache, and the setting that would enlarge them."""
