@@ -16,7 +16,8 @@ from octavo.engine.control import EngineReport, EngineSpec
 from octavo.engine.messages import EngineInfo, EngineStats
 from octavo.errors import LoadFailed, OctavoError
 from octavo.serving.children import Child
-from octavo.serving.hub import Hub, News
+from octavo.serving.hub import Hub
+from octavo.serving.news import News
 from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from octavo.serving.backoff import Backoff
 from octavo.serving.children import Child
 from octavo.serving.control import FrontEndMessage, FrontEndSetup, ModelCall, ModelEntry, Table
 from octavo.serving.failures import internal
-from octavo.serving.hub import Hub, News
+from octavo.serving.hub import Hub
+from octavo.serving.news import News
 from octavo.serving.statistics import Ledger
 from octavo.serving.tasks import Tasks
 
@@ -67,7 +68,7 @@ class FrontEnds:
         """Start ``count`` front ends and listen to them."""
         self._tasks.start(self._listen())
         for _ in range(count):
-            self._tasks.start(self._keep_one())
+            self._tasks.start(self._keep(self._add()))
 
     def publish(self, models: list[ModelEntry], loads: list[int], ready: bool, exiting: bool) -> int:
         """Tell all front ends of the models as they are now; the revision that ``applied`` waits for."""
@@ -140,11 +141,14 @@ class FrontEnds:
         await asyncio.gather(*(front_end.child.kill() for front_end in self._alive.values() if front_end.child))
         self._hub.close()
 
-    async def _keep_one(self) -> None:
+    def _add(self) -> FrontEnd:
+        front_end = FrontEnd(next(self._numbers))
+        self._alive[front_end.identity] = front_end
+        return front_end
+
+    async def _keep(self, front_end: FrontEnd) -> None:
         backoff = Backoff()
         while not self._draining:
-            front_end = FrontEnd(next(self._numbers))
-            self._alive[front_end.identity] = front_end
             setup = msgspec.json.encode(msgspec.structs.replace(self._setup, number=front_end.number))
             front_end.child = await Child.spawn("front end", "octavo.serving.frontend", setup)
             await asyncio.wait({front_end.child.exited})
@@ -159,6 +163,7 @@ class FrontEnds:
                 self._fatal("The front ends die too often.")
                 return
             await asyncio.sleep(delay)
+            front_end = self._add()
 
     async def _listen(self) -> None:
         async for identity, message in self._hub.receive():

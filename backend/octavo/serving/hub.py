@@ -1,6 +1,5 @@
 """``Hub``: the supervisor's end of a control socket, one per kind of child. Moves typed messages and knows no meaning."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any, Generic, TypeVar
@@ -42,20 +41,3 @@ class Hub(Generic[Incoming]):
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-class News:
-    """Something that many tasks wait for to change; they look for themselves at what did."""
-
-    def __init__(self) -> None:
-        """Nothing has changed yet."""
-        self._event = asyncio.Event()
-
-    def tell(self) -> None:
-        """Wake everybody who waits."""
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def wait(self) -> None:
-        """Return at the next ``tell``."""
-        await self._event.wait()

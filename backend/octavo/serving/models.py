@@ -9,7 +9,7 @@ from functools import partial
 from octavo.errors import Draining, EngineDead, InvalidRequest, NotFound, OctavoError
 from octavo.protocol.triton import TritonModel
 from octavo.serving.control import EngineBinding, ModelState, Table, VersionEntry
-from octavo.serving.hub import News
+from octavo.serving.news import News
 from octavo.serving.served import ServedEngine
 from octavo.serving.statistics import Ledger
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
@@ -168,6 +168,7 @@ class Models:
             tokenizer = await self.prepare(binding.load, binding.tokenizer)
         except OctavoError as error:
             log.error("Model %s version %d cannot be served here: %s", name, version, error)
+            self._released(binding.generation)
             return
         if binding.generation in self._engines or binding.generation in self._gone:
             return

@@ -105,7 +105,10 @@ class Ledger:
 
     def of(self, name: str, version: int) -> Counters:
         """The counters of one version, zero at first."""
-        return self._counters.setdefault((name, version), Counters())
+        counters = self._counters.get((name, version))
+        if counters is None:
+            counters = self._counters[name, version] = Counters()
+        return counters
 
     def take(self) -> dict[tuple[str, int], Counters]:
         """Everything counted since the last ``take``, which is then forgotten here."""

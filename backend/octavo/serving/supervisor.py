@@ -194,7 +194,7 @@ async def _supervise(options: ServeOptions, repository: ModelRepository, ports: 
     supervisor = Supervisor(options, repository, ports, directory)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, _on_signal, supervisor, signum)
+        loop.add_signal_handler(signum, _on_signal, supervisor, signum, directory)
     metrics = HttpServer(metrics_app(supervisor.read), listener(options.metrics_address, ports.metrics))
     tasks = [asyncio.ensure_future(_start(supervisor, options, ports)), asyncio.ensure_future(supervisor.collect_for_ever())]
     try:
@@ -231,9 +231,10 @@ def _private_directory() -> Path:
     return Path(directory)
 
 
-def _on_signal(supervisor: Supervisor, signum: signal.Signals) -> None:
+def _on_signal(supervisor: Supervisor, signum: signal.Signals, directory: Path) -> None:
     if supervisor.exit.done():
         log.warning("A second %s ends the server at once.", signum.name)
+        shutil.rmtree(directory, ignore_errors=True)
         # The children are bound to this process's life and go with it.
         os._exit(128 + signum)
     log.info("Got %s.", signum.name)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from octavo.serving.hub import News
+from octavo.serving.news import News
 
 
 class Traffic:

@@ -48,6 +48,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         repository, "--model-control-mode=explicit", "--load-model=tiny", "--grpc-max-stream-requests=8", log=log
     ) as started:
         yield started
+    assert "Traceback" not in started.log.read_text()
 
 
 @pytest.fixture

@@ -133,11 +133,34 @@ def test_a_load_that_fails_at_start_ends_the_server(repository: Path, tmp_path: 
     assert server.stop() == 1
 
 
-def test_unless_it_was_told_to_go_on(repository: Path, tmp_path: Path) -> None:
-    flags = ("--model-control-mode=explicit", "--load-model=broken", "--no-exit-on-error")
+@pytest.mark.parametrize(("strictness", "ready"), [("--strict-readiness", 400), ("--no-strict-readiness", 200)])
+def test_unless_it_was_told_to_go_on(repository: Path, tmp_path: Path, strictness: str, ready: int) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=broken", "--no-exit-on-error", strictness)
     with running(repository, *flags, log=tmp_path / "log") as server:
         assert server.get("/v2/health/live")[0] == 200
-        assert server.get("/v2/health/ready")[0] == 400
+        assert server.get("/v2/health/ready")[0] == ready
+
+
+def test_sockets_are_private_and_gone_at_the_end(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running(repository, "--model-control-mode=explicit", "--http-address=0.0.0.0", log=tmp_path / "log") as server:
+        (directory,) = tmp_path.glob("octavo-*")
+        assert directory.stat().st_mode & 0o077 == 0
+        assert {path.name for path in directory.iterdir()} == {"engines", "front-ends"}
+        assert server.stop() == 0
+        assert not directory.exists()
+        warnings = [line for line in server.log.read_text().splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert warnings[0].endswith("Anybody who can reach the http port may use it: no credentials are configured.")
+
+
+def test_a_temporary_folder_with_a_long_name_is_not_used(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    with running(repository, "--model-control-mode=explicit", log=tmp_path / "log") as server:
+        assert server.get("/v2/health/ready")[0] == 200
+        assert not list(long.iterdir())
 
 
 def test_a_taken_port_ends_the_server_with_its_name(repository: Path, tmp_path: Path) -> None:

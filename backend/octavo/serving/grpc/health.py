@@ -41,7 +41,10 @@ class HealthService:
         while True:
             status = self._status(service)
             if status != told:
-                await context.write(status)
+                try:
+                    await context.write(status)
+                except grpc.aio.BaseError:
+                    return  # the client is gone
                 told = status
             elif not self._models.exiting:
                 await self._models.news.wait()

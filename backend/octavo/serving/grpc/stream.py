@@ -1,6 +1,7 @@
 """``ModelStreamInfer``: many requests at once on one stream, each its own task, their messages interleaved."""
 
 import asyncio
+import contextlib
 
 import grpc
 
@@ -14,6 +15,10 @@ from octavo.wire import pb
 
 RPC = "ModelStreamInfer"
 ERROR_AS_STATUS = "triton_grpc_error"
+
+
+class ClientGone(Exception):
+    """Nobody reads the stream any more; its handler is about to be cancelled."""
 
 
 class InferStream:
@@ -79,8 +84,11 @@ class InferStream:
         try:
             request = parse(pb.ModelInferRequest, data)
             await self._answer(request)
+        except ClientGone:
+            return
         except Exception as error:
-            await self._fail(request, visible(error))
+            with contextlib.suppress(ClientGone):
+                await self._fail(request, visible(error))
 
     async def _answer(self, request: pb.ModelInferRequest) -> None:
         answer = self._service.begin(request, unary=False)
@@ -100,4 +108,7 @@ class InferStream:
 
     async def _write(self, message: pb.ModelStreamInferResponse) -> None:
         async with self._writing:
-            await self._context.write(message.SerializeToString())
+            try:
+                await self._context.write(message.SerializeToString())
+            except grpc.aio.BaseError:
+                raise ClientGone from None

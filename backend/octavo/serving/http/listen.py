@@ -8,8 +8,6 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
-MAX_HEADER_BYTES = 16 * 1024
-
 
 class _Server(uvicorn.Server):
     """Uvicorn without its signal handlers: signals belong to the process, not to one of its ports."""
