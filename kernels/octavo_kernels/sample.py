@@ -17,12 +17,32 @@ _BINS_PER_NAT = 3
 
 
 @triton.jit
-def _noise(token, seed, position, index):
-    """Gumbel noise of each ``token``: -log(-log(u)), u an odd multiple of 2**-24 from the first word of Philox-4x32-10."""
-    zero = token * 0
-    word, _, _, _ = tl.philox(seed, token, zero + position.to(tl.int32), zero + index, zero, 10)
+def _gumbel(word):
+    """-log(-log(u)), u an odd multiple of 2**-24 from a random word."""
     uniform = ((word >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07
     return -tl.log(-tl.log(uniform))
+
+
+@triton.jit
+def _words(four, seed, position, index):
+    """The four random words of each run of four tokens."""
+    zero = four * 0
+    return tl.philox(seed, four, zero + position.to(tl.int32), zero + index, zero, 10)
+
+
+@triton.jit
+def _noise(token, seed, position, index):
+    """Noise of tokens in any order."""
+    first, second, third, fourth = _words(token // 4, seed, position, index)
+    place = token % 4
+    return _gumbel(tl.where(place < 2, tl.where(place == 0, first, second), tl.where(place == 2, third, fourth)))
+
+
+@triton.jit
+def _noise_of_block(start, seed, position, index, BLOCK: tl.constexpr):
+    """Noise of the BLOCK tokens from ``start`` on: one generator call for four."""
+    first, second, third, fourth = _words(start // 4 + tl.arange(0, BLOCK // 4), seed, position, index)
+    return _gumbel(tl.reshape(tl.join(tl.join(first, third), tl.join(second, fourth)), (BLOCK,)))
 
 
 @triton.jit
@@ -39,14 +59,15 @@ def _scan_kernel(
 ):  # fmt: skip
     """Of one block of one row: the largest logit, and the token that would win within it if nothing is filtered."""
     row = tl.program_id(1).to(tl.int64)
-    token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    start = tl.program_id(0) * BLOCK
+    token = start + tl.arange(0, BLOCK)
     logit = tl.load(logits_ptr + row * logits_stride + token, token < vocabulary, other=-float("inf"))
     peak, winner = _first(logit, token, 2147483647)
     temperature = tl.load(temperature_ptr + row)
     filtered = (tl.load(top_k_ptr + row) > 0) | (tl.load(top_p_ptr + row) < 1) | (tl.load(min_p_ptr + row) > 0)
     if (temperature > 0) & (filtered == 0) & (peak > -float("inf")):
         behind = (peak - logit) * tl.div_rn(1.0, temperature)
-        noise = _noise(token, tl.load(seeds_ptr + row), tl.load(positions_ptr + row), tl.load(index_ptr + row))
+        noise = _noise_of_block(start, tl.load(seeds_ptr + row), tl.load(positions_ptr + row), tl.load(index_ptr + row), BLOCK)
         _, winner = _first(noise - behind, token, 2147483647)
     at = row * tl.num_programs(0) + tl.program_id(0)
     tl.store(peak_ptr + at, peak)
@@ -209,8 +230,9 @@ def sample(
     distribution at that temperature: ``min_p`` float32 [R] keeps p >= min_p * max p; ``top_k`` int32 [R] (0 is off) keeps
     whatever is no less likely than the k-th; ``top_p`` float32 [R] (1 is off) keeps, of what is left and renormalised, the
     smallest set of the likeliest that reaches it, and ties at its edge. At least one token stays.
-    The winner is the largest ``log p - log(-log(u))``; u comes from the first word of Philox-4x32-10 with key ``seeds`` (int64
-    [R]) and counter (token id, ``positions`` int64 [R] modulo 2**32, ``sample_index`` int32 [R], 0), whatever the batch.
+    The winner is the largest ``log p - log(-log(u))``; token t's u comes from word t % 4 of Philox-4x32-10 with key ``seeds``
+    (int64 [R]) and counter (t // 4, ``positions`` int64 [R] modulo 2**32, ``sample_index`` int32 [R],
+    0), whatever the batch.
     """
     rows, vocabulary = logits.shape
     device = logits.device
