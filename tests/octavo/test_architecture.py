@@ -62,7 +62,8 @@ def test_only_the_engine_entry_meets_the_device() -> None:
     "module", ["octavo.serving.frontend", "octavo.serving.supervisor", "octavo.cli", "octavo.engine.scheduler"]
 )
 def test_light_processes_import_neither_torch_nor_transformers(module: str) -> None:
-    code = f"import sys, {module}; heavy = {{'torch', 'transformers', 'triton'}} & set(sys.modules); sys.exit(', '.join(heavy) or None)"
+    heavy = {"torch", "transformers", "triton"}
+    code = f"import sys, {module}; sys.exit(', '.join({heavy} & set(sys.modules)) or None)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
