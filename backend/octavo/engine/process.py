@@ -31,6 +31,8 @@ LINGER_MS = 1000
 
 def load_runner(config: EngineConfig) -> Runner:
     """Load the model into this process."""
+    # Read when torch loads OpenMP: its threads wait asleep, because one that spins takes a core from the front ends and clients.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from octavo.runtime.runner import ModelRunner
 
     return ModelRunner(config)
