@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ def show(title: str, rows: list[Row], peer_name: str | None = None) -> None:
     Console().print(table)
 
 
-def write(path: Path, title: str, settings: dict[str, object], rows: list[Row]) -> None:
+def write(path: Path, title: str, settings: Mapping[str, object], rows: list[Row]) -> None:
     """Write ``rows`` with what is needed to repeat them to ``path`` as JSON."""
     figures = [{**row._asdict(), "ratio": row.ratio} for row in rows]
     machine = {"python": platform.python_version(), "platform": platform.platform(), "machine": platform.machine()}
