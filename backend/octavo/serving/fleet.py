@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 import logging
-from collections import defaultdict
 from collections.abc import Coroutine, Iterator
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from octavo.errors import ErrorFrame, LoadFailed
 from octavo.repository.repository import ModelRepository, ModelSpec
@@ -65,11 +65,11 @@ class Fleet:
         """Nothing is loaded yet."""
         self._repository, self._engines, self._audience, self._watcher = repository, engines, audience, watcher
         self._models: dict[str, dict[int, Slot]] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._loads = itertools.count(1)
         self._under_way: set[int] = set()
         self._tasks = Tasks(watcher.failed)
-        self._draining: dict[str, set[asyncio.Task[None]]] = defaultdict(set)
+        self._draining: dict[str, set[asyncio.Task[None]]] = {}
 
     def entries(self) -> list[ModelEntry]:
         """The models for the front ends' table."""
@@ -109,10 +109,10 @@ class Fleet:
 
         Raises ``NotFound`` if the repository has no such model, ``LoadFailed`` with Triton's words for the rest.
         """
-        async with self._locks[name]:
+        async with self._lock(name):
             specs = await self._specs(name, config)
             if not any(slot.state is ModelState.READY for slot in self._models.get(name, {}).values()):
-                await asyncio.gather(*self._draining[name])
+                await asyncio.gather(*self._draining.get(name, ()))
             fresh = self._prepare(specs)
             loads = {deployment.load for deployment in fresh.values()}
             self._under_way |= loads
@@ -129,7 +129,7 @@ class Fleet:
 
         A failed load is forgotten, and readiness no longer depends on it.
         """
-        async with self._locks[name]:
+        async with self._lock(name):
             slots = self._models.get(name, {})
             leaving = [slot for slot in slots.values() if slot.deployment and slot.state is ModelState.READY]
             for slot in leaving:
@@ -220,5 +220,13 @@ class Fleet:
 
     def _drain_soon(self, name: str, work: Coroutine[None, None, None]) -> None:
         task = self._tasks.start(work)
-        self._draining[name].add(task)
-        task.add_done_callback(self._draining[name].discard)
+        draining = self._draining.setdefault(name, set())
+        draining.add(task)
+        task.add_done_callback(draining.discard)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        # A lock lives while somebody holds it or waits for it: names come from clients and must not pile up.
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        return lock
