@@ -80,7 +80,7 @@ def test_sigterm_drains(own_server: Server) -> None:
     with Stream(server.grpc) as stream, Stream(server.grpc) as idle, grpc.insecure_channel(server.grpc) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         assert stub.ServerReady(service_pb2.ServerReadyRequest()).ready
-        next(stream.send(infer_request(max_tokens=400, request_id="open")))
+        next(stream.send(infer_request(max_tokens=1000, request_id="open")))
         next(idle.send(infer_request(max_tokens=1)))
         server.process.send_signal(signal.SIGTERM)
         server.wait_until(lambda: server.get("/v2/health/ready")[0] == 400, "readiness to go")
@@ -98,7 +98,7 @@ def test_sigterm_drains(own_server: Server) -> None:
             messages.append(next(stream))
         assert [m.error_message for m in messages if m.infer_response.id == "late"] == [refusal]
         assert not any(m.error_message for m in messages if m.infer_response.id == "open")
-        assert server.process.wait(timeout=15) == 0
+        assert server.process.wait(timeout=30) == 0
 
 
 def test_sigterm_ends_what_takes_too_long(repository: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_an_unload_lets_open_requests_finish_and_takes_no_new_ones(server: Serve
     assert client.is_model_ready("other")
     assert index(client)["other", "1"] == ("READY", "")
     with Stream(server.grpc) as stream:
-        next(stream.send(infer_request(max_tokens=400, request_id="open", model="other")))
+        next(stream.send(infer_request(max_tokens=1000, request_id="open", model="other")))
         client.unload_model("other")
         assert not client.is_model_ready("other")
         assert index(client)["other", "1"] == ("UNLOADING", "")
