@@ -31,18 +31,13 @@ class ModelRunner:
     def __init__(self, config: EngineConfig) -> None:
         """Load the model and take the memory for its KV cache. Raises ``LoadFailed``."""
         device = resolve_device(config.device)
+        page_size = resolve_page_size(config.block_size, device)
         prepare(device)
         free_before = _free_bytes(device)
         self._decoder = load_model(config, device)
         shape = self._decoder.shape
         max_model_len = self._decoder.max_len
-        self.kv_spec = KVSpec(
-            resolve_page_size(config.block_size, device),
-            shape.num_layers,
-            shape.num_kv_heads,
-            shape.head_dim,
-            self._decoder.dtype.itemsize,
-        )
+        self.kv_spec = KVSpec(page_size, shape.num_layers, shape.num_kv_heads, shape.head_dim, self._decoder.dtype.itemsize)
         self._courier = Courier(device)
         self._rows = RowTable(config.max_num_seqs, shape.vocab_size)
         self._sampler = Sampler(for_device(device), self._rows, self._courier)
@@ -60,14 +55,7 @@ class ModelRunner:
             max_logprobs=config.max_logprobs,
         )
         cache = self.num_pages * self.kv_spec.bytes_per_page / 1e9
-        log.info(
-            "%s on %s: %.2f GB of KV cache in %d pages of %d tokens",
-            config.name,
-            device,
-            cache,
-            self.num_pages,
-            self.info.page_size,
-        )
+        log.info("%s on %s: %.2f GB of KV cache in %d pages of %d tokens", config.name, device, cache, self.num_pages, page_size)
 
     def _budget(self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int) -> tuple[int, str]:
         """Bytes for the KV cache, and the setting that would enlarge them."""
