@@ -43,7 +43,12 @@ def engine(config: EngineConfig, runner: ModelRunner, engine_type: type) -> Call
     return lambda **limits: engine_type(config, runner, **limits)
 
 
-@pytest.fixture(params=[pytest.param((6, 32), id="6x32"), pytest.param((20, 64), id="20x64", marks=pytest.mark.long)])
+@pytest.fixture(
+    params=[
+        pytest.param((6, 32), id="6x32"),
+        pytest.param((20, 64), id="20x64", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
+    ]
+)
 def golden(request: pytest.FixtureRequest) -> list[Golden]:
     prompts, tokens = request.param
     rows = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))[:prompts]
