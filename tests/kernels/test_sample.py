@@ -67,6 +67,7 @@ class Case(NamedTuple):
 CASES = [
     Case("greedy", {"temperature": 0.0}),
     Case("temperature", {"temperature": [0.7, 1e-3], "seeds": [-5, 2**62], "positions": [0, 2**31 + 9], "sample_index": [0, 127]}),
+    Case("temperature-batch", {}, 300, spread=1.0, rows=24),
     Case("top-k", {"top_k": [1, 40]}),
     Case("top-k-larger-than-vocabulary", {"top_k": 9999}, 700),
     Case("top-p", {"top_p": [0.9, 1e-6], "temperature": [1.5, 1.0]}),
@@ -139,6 +140,31 @@ def test_draws_follow_the_filtered_distribution(temperature, top_k, top_p, min_p
     assert chi_square <= freedom + 4 * math.sqrt(2 * freedom)
 
 
+@pytest.mark.parametrize(
+    ("narrower", "filters", "wider"),
+    [
+        ({"top_k": 9}, {"top_k": 10}, {"top_k": 11}),
+        ({"top_p": 0.79}, {"top_p": 0.8}, {"top_p": 0.81}),
+        ({"min_p": 0.12}, {"min_p": 0.1}, {"min_p": 0.09}),
+    ],
+    ids=["top-k", "top-p", "min-p"],
+)
+def test_the_kernel_cuts_where_the_twin_does(narrower, filters, wider) -> None:
+    """On the draws that a slightly narrower or wider filter would change."""
+    logits, draws = torch.randn(100), 4000
+    tokens, fewer, more = (TWIN(logits.expand(draws, -1), *options(draws, **choice)) for choice in (filters, narrower, wider))
+    seeds = torch.cat([(tokens != other).nonzero().view(-1)[:3] for other in (fewer, more)])
+    assert len(seeds) == 6
+    assert on_device(TRITON, logits.expand(6, -1), options(6, seeds=seeds, **filters)).tolist() == tokens[seeds].tolist()
+
+
+def test_far_tokens_win_as_often_as_they_should() -> None:
+    logits = torch.zeros(300, 20_000)
+    logits[:, 7] = 9.0
+    far = (TWIN(logits, *options(300)) != 7).float().mean()
+    assert abs(far - 19_999 / (19_999 + math.exp(9))) < 0.1
+
+
 @pytest.mark.parametrize("filters", [{"top_k": 2}, {"top_p": 0.5}], ids=str)
 def test_ties_at_the_edge_are_kept(filters) -> None:
     logits = torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0, -4.0])
@@ -176,6 +202,7 @@ def test_seed_position_and_sample_index_each_change_the_noise() -> None:
 
 @pytest.mark.parametrize("sample", [TWIN, TRITON], ids=["twin", "triton"])
 @pytest.mark.parametrize("value", [float("nan"), -torch.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_hopeless_logits_still_give_a_token_of_the_vocabulary(sample, value) -> None:
     logits = torch.full((3, 100), value)
     tokens = on_device(sample, logits, options(3, temperature=[0.0, 1.0, 1.0], top_p=[1.0, 1.0, 0.9]))
