@@ -22,7 +22,7 @@ def of_last_call(function: Callable[..., T]) -> Callable[..., T]:
     def remembering(*arguments: Any) -> T:
         nonlocal last
         known = last
-        if known is not None and all(map(_same, known[0], arguments)):
+        if known is not None and len(known[0]) == len(arguments) and all(map(_same, known[0], arguments)):
             return known[1]
         result = function(*arguments)
         last = tuple(map(_kept, arguments)), result
