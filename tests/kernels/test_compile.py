@@ -1,4 +1,4 @@
-"""Every kernel compiles ahead of time for sm_80 and sm_90, within their shared memory and (but for a few bytes) without spilling."""
+"""Every kernel compiles ahead of time for sm_80 and sm_90, within their shared memory and with next to no spilling."""
 
 import json
 import os
