@@ -35,6 +35,7 @@ class InferStream:
         self._error_as_status = (ERROR_AS_STATUS, "true") in (context.invocation_metadata() or ())
         self._room = asyncio.Semaphore(limit)
         self._writing = asyncio.Lock()
+        self._half_closed = False
         self._open: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[OctavoError] = asyncio.get_running_loop().create_future()
 
@@ -60,6 +61,7 @@ class InferStream:
             await self._room.acquire()
             data = await self._context.read()
             if data is grpc.aio.EOF:
+                self._half_closed = True
                 break
             task = asyncio.ensure_future(self._serve(data))
             self._open.add(task)
@@ -67,13 +69,13 @@ class InferStream:
         while self._open:
             await asyncio.wait(self._open)
 
-    async def _shut_down(self) -> OctavoError:
-        """Once the server is exiting, wait until no request is open."""
+    async def _shut_down(self) -> OctavoError | None:
+        """Once the server is exiting, wait until no request is open. A client that has sent everything then has every answer."""
         while not self._models.exiting:
             await self._models.news.wait()
         while self._open:
             await asyncio.wait(self._open)
-        return Draining(SHUTTING_DOWN)
+        return None if self._half_closed else Draining(SHUTTING_DOWN)
 
     def _close(self, task: "asyncio.Task[None]") -> None:
         self._open.discard(task)
