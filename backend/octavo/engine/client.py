@@ -36,7 +36,7 @@ class EngineClient:
         self._ids = itertools.count(1)
         self._submitted: list[EngineRequest] = []
         self._aborted: list[int] = []
-        self._failure: OctavoError | None = None
+        self._failure: ErrorFrame | None = None
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(EngineFrame)
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
@@ -58,7 +58,7 @@ class EngineClient:
     def submit(self, request: EngineRequest, sink: Sink) -> None:
         """Send ``request``; ``sink`` gets its outputs. Raises the error of ``fail_all`` once the engine is dead."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.exception()
         self._sinks[request.id] = sink
         self._submitted.append(request)
         self._flush_soon()
@@ -71,8 +71,7 @@ class EngineClient:
 
     def fail_all(self, error: OctavoError) -> None:
         """The engine has died: end every open request with ``error`` and refuse new ones with it."""
-        self._failure = error
-        frame = ErrorFrame.of(error)
+        self._failure = frame = ErrorFrame.of(error)
         for request_id in list(self._sinks):
             self._deliver(EngineOutput(request_id, finish=FinishReason.ERROR, error=frame))
 
@@ -80,7 +79,7 @@ class EngineClient:
         """Disconnect; the engine aborts what is open, and no sink is called any more."""
         if self._socket.closed:
             return
-        self._failure = self._failure or EngineDead("The connection to the engine is closed.")
+        self._failure = self._failure or ErrorFrame.of(EngineDead("The connection to the engine is closed."))
         self._sinks.clear()
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close(linger=0)

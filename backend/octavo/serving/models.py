@@ -28,7 +28,7 @@ class Route:
         self.name, self.version, self.state = name, entry.version, entry.state
         self.config = mc.ModelConfig.FromString(entry.config)
         self.tensors = TritonModel(self.config, entry.version)
-        self.failure = entry.failure.exception() if entry.failure else None
+        self.failure = entry.failure
         self.engine = engine
 
 
@@ -100,7 +100,7 @@ class Models:
         if self.exiting:
             raise Draining(SHUTTING_DOWN)
         if route.failure is not None:
-            raise route.failure
+            raise route.failure.exception()
         if route.engine is None:
             raise EngineDead(f"Request for unknown model: '{route.name}' version {route.version} is not at ready state")
         return route.engine

@@ -4,11 +4,11 @@ from typing import TypeAlias
 
 import grpc
 
-from octavo.errors import ErrorKind, Internal, OctavoError
+from octavo.errors import ErrorKind, OctavoError
 
 Code: TypeAlias = grpc.StatusCode
 MAX_STATUS_BYTES = 2000
-UNPARSABLE = Internal("Unable to parse request")
+UNPARSABLE = "Unable to parse request"
 
 CODES: dict[ErrorKind, Code] = {
     ErrorKind.INVALID_REQUEST: Code.INVALID_ARGUMENT,

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from octavo.errors import OctavoError, Unsupported
+from octavo.errors import Internal, OctavoError, Unsupported
 from octavo.serving.failures import internal
 from octavo.serving.grpc.errors import UNPARSABLE, code_of, status_text
 from octavo.serving.traffic import Traffic
@@ -39,7 +39,7 @@ def parse(message_type: type[Request], data: bytes) -> Request:
     try:
         return message_type.FromString(data)
     except DecodeError:
-        raise UNPARSABLE from None
+        raise Internal(UNPARSABLE) from None
 
 
 def visible(error: Exception) -> OctavoError:

@@ -6,7 +6,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from octavo.errors import Draining
+from octavo.errors import Draining, Internal
 from octavo.serving.grpc.core import SERVER_EXITING
 from octavo.serving.grpc.errors import UNPARSABLE, code_of
 from octavo.serving.models import Models
@@ -62,4 +62,4 @@ async def _service(data: bytes, context: grpc.aio.ServicerContext) -> Any:
     try:
         return health_pb2.HealthCheckRequest.FromString(data).service
     except DecodeError:
-        await context.abort(code_of(UNPARSABLE, "Check"), str(UNPARSABLE))
+        await context.abort(code_of(Internal(), "Check"), UNPARSABLE)
