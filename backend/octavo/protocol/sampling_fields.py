@@ -15,6 +15,7 @@ MAX_JSON_BYTES = 1 << 20
 MAX_STOP_TOKEN_IDS = 1024
 _LONGEST_NUMBER = 64
 _LONGEST_NAME = 64
+_OUT_OF_RANGE = 2**64
 
 
 def sampling_params(options: Mapping[str, Any]) -> SamplingParams:
@@ -33,6 +34,8 @@ def sampling_params(options: Mapping[str, Any]) -> SamplingParams:
 
 
 def _integer(name: str, value: Any) -> int:
+    if isinstance(value, int | float) and not -_OUT_OF_RANGE < value < _OUT_OF_RANGE:
+        raise _mistyped(name, "an integer of at most 64 bits", value)
     if isinstance(value, str) and len(value) <= _LONGEST_NUMBER:
         try:
             return int(value)
@@ -119,7 +122,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(value) if -(2**64) < value < 2**64 else "a number out of range"
+        return str(value) if -_OUT_OF_RANGE < value < _OUT_OF_RANGE else "a number out of range"
     if isinstance(value, str):
         return f"the string '{value}'" if len(value) <= _LONGEST_NUMBER else "a long string"
     return "a list" if isinstance(value, list) else "an object"

@@ -143,6 +143,8 @@ def test_values_are_coerced_as_vllm_backend_does(options, expected):
         ({"temperature": -1}, "temperature must be between 0.0 and 10000.0, got -1.0."),
         ({"max_tokens": 5.5}, "max_tokens must be an integer, got 5.5."),
         ({"max_tokens": False}, "max_tokens must be an integer, got false."),
+        ({"max_tokens": 10**400}, "max_tokens must be an integer of at most 64 bits, got a number out of range."),
+        ({"seed": 1e300}, "seed must be an integer of at most 64 bits, got a number out of range."),
         ({"max_tokens": 0}, "max_tokens must be between 1 and 2147483647, got 0."),
         ({"n": {}}, "n must be an integer, got an object."),
         ({"ignore_eos": "perhaps"}, "ignore_eos must be true or false, got the string 'perhaps'."),
