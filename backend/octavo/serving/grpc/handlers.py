@@ -55,11 +55,18 @@ def _answering(
             with traffic.call():
                 return (await handle(parse(request_type, data))).SerializeToString()
         except Exception as error:
-            shown = visible(error)
-        await context.abort(code_of(shown, rpc), status_text(shown))
+            code, text = _refusal(error, rpc)
+        # grpc holds on to the frame that aborts until the next collection; what the client sent must not stay with it.
+        del data
+        await context.abort(code, text)
         raise AssertionError("abort returned")
 
     return answer
+
+
+def _refusal(error: Exception, rpc: str) -> tuple[grpc.StatusCode, str]:
+    shown = visible(error)
+    return code_of(shown, rpc), status_text(shown)
 
 
 def _streaming(stream: Stream, traffic: Traffic) -> Callable[[Any, Context], Awaitable[None]]:
