@@ -238,7 +238,8 @@ def honoured(arguments: dict[str, object]) -> tuple[dict[str, object], list[str]
 
 def _asks_for_nothing(value: object, row: EngineArgument) -> bool:
     """Whether ``value`` is empty or harmless; strings stand for numbers and booleans, as vllm_backend lets them."""
-    return value in ("", [], {}) or str(value).strip().lower() in {str(one).lower() for one in row.harmless}
+    text = str(value).strip().lower().removesuffix(".0")
+    return value in ("", [], {}) or text in {str(one).lower() for one in row.harmless}
 
 
 def _unknown(name: str) -> str:

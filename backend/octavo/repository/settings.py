@@ -31,6 +31,10 @@ def _dtype(value: object) -> object:
     return _DTYPE_NAMES.get(value, value) if isinstance(value, str) else value
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _length(value: object) -> object:
     return None if value in (-1, "-1", "auto") else value
 
@@ -58,7 +62,7 @@ class ModelSettings(BaseModel):
     max_num_batched_tokens: int = Field(default=2048, ge=1)
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     kv_cache_memory_bytes: int | None = Field(default=None, ge=1)
-    block_size: Literal[16, 32, 64, 128, 256] | None = None
+    block_size: Annotated[Literal[16, 32, 64, 128] | None, BeforeValidator(_whole)] = None
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     scheduling_policy: SchedulingPolicy = SchedulingPolicy.FCFS

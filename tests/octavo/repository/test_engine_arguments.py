@@ -29,7 +29,7 @@ def test_the_table_knows_the_arguments_that_users_have() -> None:
         "compilation_config", "generation_config", "limit_mm_per_prompt", "served_model_name", "cpu_offload_gb",
         "kv_transfer_config", "structured_outputs_config", "logits_processors", "async_scheduling",
         "attention_backend", "enable_expert_parallel",
-    }
+    }  # fmt: skip
     assert not users - ENGINE_ARGUMENTS.keys()
 
 
@@ -54,7 +54,8 @@ def test_refused_ones_may_ask_for_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("tensor_parallel_size", "1"), ("enable_lora", "false"), ("trust_remote_code", "False")]
+    ("name", "value"),
+    [("tensor_parallel_size", "1"), ("enable_lora", "false"), ("trust_remote_code", "False"), ("cpu_offload_gb", 0.0)],
 )
 def test_strings_stand_for_numbers_and_booleans(name: str, value: str) -> None:
     assert honoured({name: value}) == ({}, [])
