@@ -140,7 +140,14 @@ class Generation:
         )
 
     def _take_in(self, output: EngineOutput) -> None:
-        """The engine client's sink."""
+        """The engine client's sink. What fails here is a bug of ours, and the reader must not wait for ever."""
+        try:
+            self._read(output)
+        except Exception:
+            log.exception("An output could not be read")
+            self.fail(Internal("The answer could not be read; the server's log says why."))
+
+    def _read(self, output: EngineOutput) -> None:
         sample = self._open.get(output.id)
         if sample is None:
             return

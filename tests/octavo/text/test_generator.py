@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from octavo.engine.messages import FinishReason, TokenLogprobs
-from octavo.errors import Cancelled, EngineDead, ErrorFrame, InvalidRequest, Overloaded
+from octavo.errors import Cancelled, EngineDead, ErrorFrame, Internal, InvalidRequest, Overloaded
 from octavo.sampling import SamplingParams
 from octavo.text.generator import LONG_TEXT, Generation, Generator, Observer
 from octavo.text.request import GenerateChunk, GenerateRequest
@@ -85,6 +85,16 @@ async def test_an_output_without_tokens_is_no_chunk(generator, client):
     client.say(1, [282], finish=LENGTH)
     chunk = await reader
     assert (chunk.samples[0].token_ids, chunk.num_cached_tokens) == ([282], 2)
+
+
+async def test_a_bug_while_an_output_is_read_ends_the_request(generator, client, observer, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "token_bytes", lambda token_id: 1 / 0)
+    generation = generator.generate(ask(n=2))
+    client.say(1, [282], finish=LENGTH)
+    with pytest.raises(Internal, match="the server's log says why"):
+        await asyncio.wait_for(rest(generation), 5)
+    assert client.aborted == [2]
+    assert observer.done == [generation]
 
 
 async def test_what_nobody_read_is_merged(generator, client):
