@@ -8,6 +8,8 @@ from enum import IntEnum
 
 import msgspec
 
+MAX_SHOWN = 128
+
 
 class ErrorKind(IntEnum):
     """What went wrong, independent of any transport."""
@@ -125,6 +127,11 @@ class ErrorFrame(msgspec.Struct, frozen=True, array_like=True):
     def exception(self) -> OctavoError:
         """The exception that this frame carries."""
         return _TYPES[self.kind](self.text)
+
+
+def shown(name: str) -> str:
+    """A client's own string as it may stand in a text, cut so that no text grows with a request."""
+    return name if len(name) <= MAX_SHOWN else name[:MAX_SHOWN] + "..."
 
 
 _TYPES: dict[ErrorKind, type[OctavoError]] = {cls.kind: cls for cls in OctavoError.__subclasses__()}

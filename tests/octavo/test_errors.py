@@ -2,7 +2,7 @@
 
 import pytest
 
-from octavo.errors import ErrorFrame, ErrorKind, Internal, OctavoError
+from octavo.errors import MAX_SHOWN, ErrorFrame, ErrorKind, Internal, OctavoError, shown
 
 
 @pytest.mark.parametrize("cls", OctavoError.__subclasses__())
@@ -15,3 +15,8 @@ def test_an_error_crosses_as_itself(cls: type[OctavoError]) -> None:
 def test_each_kind_has_one_type() -> None:
     assert sorted(cls.kind for cls in OctavoError.__subclasses__()) == sorted(ErrorKind)
     assert Internal.kind is ErrorKind.INTERNAL
+
+
+def test_a_name_in_a_text_is_whole_or_cut() -> None:
+    assert shown("n" * MAX_SHOWN) == "n" * MAX_SHOWN
+    assert shown("n" * 100_000) == "n" * MAX_SHOWN + "..."

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from octavo.errors import InvalidRequest
-from octavo.protocol.rejection import RejectedRequest, shown
+from octavo.errors import InvalidRequest, shown
+from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.sampling_fields import MAX_JSON_BYTES
 from octavo.wire import pb
 

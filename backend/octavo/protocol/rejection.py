@@ -3,9 +3,7 @@
 On a stream Triton answers these with the request's id alone; later mistakes also name the model.
 """
 
-from octavo.errors import InvalidRequest
-
-MAX_SHOWN = 128
+from octavo.errors import InvalidRequest, shown
 
 
 class RejectedRequest(InvalidRequest):
@@ -15,8 +13,3 @@ class RejectedRequest(InvalidRequest):
 def prefixed(request_id: str, text: str) -> RejectedRequest:
     """A rejection with the prefix that Triton's core puts before most of its texts."""
     return RejectedRequest(f"[request id: {shown(request_id) or '<id_unknown>'}] {text}")
-
-
-def shown(name: str) -> str:
-    """A client's own string as it may stand in a text, cut so that no text grows with a request."""
-    return name if len(name) <= MAX_SHOWN else name[:MAX_SHOWN] + "..."

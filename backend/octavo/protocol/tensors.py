@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from octavo.errors import InvalidRequest, NotFound
-from octavo.protocol.rejection import RejectedRequest, prefixed, shown
+from octavo.errors import InvalidRequest, NotFound, shown
+from octavo.protocol.rejection import RejectedRequest, prefixed
 from octavo.wire import mc, pb
 
 MAX_TENSORS = 32

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from google.protobuf import json_format, text_format
 
-from octavo.errors import LoadFailed, NotFound
+from octavo.errors import LoadFailed, NotFound, shown
 from octavo.repository.tensors import INPUTS, OUTPUTS
 from octavo.wire import mc
 
@@ -66,7 +66,7 @@ def json_object(text: str) -> dict[str, object]:
 
 def poll_failed(model: str) -> NotFound:
     """Triton's answer to a load of a model that it cannot read from the repository."""
-    return NotFound(f"failed to load '{model}', failed to poll from model repository")
+    return NotFound(f"failed to load '{shown(model)}', failed to poll from model repository")
 
 
 def complete_config(config: mc.ModelConfig, model: str) -> mc.ModelConfig:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from octavo.errors import InvalidRequest, Unsupported
+from octavo.errors import InvalidRequest, Unsupported, shown
 from octavo.wire import pb
 
 
@@ -16,7 +16,7 @@ def override_config(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> st
         if name.startswith("file:"):
             raise Unsupported("Load parameters that start with 'file:' are not supported; files come from the repository.")
         if name != "config":
-            raise InvalidRequest(f"unrecognized load parameter '{name}'.")
+            raise InvalidRequest(f"unrecognized load parameter '{shown(name)}'.")
         if value.WhichOneof("parameter_choice") != "string_param":
             raise InvalidRequest("invalid value type for load parameter 'config', expected string_param.")
     return parameters["config"].string_param if "config" in parameters else None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from octavo.errors import Draining, EngineDead, InvalidRequest, NotFound, OctavoError
+from octavo.errors import Draining, EngineDead, InvalidRequest, NotFound, OctavoError, shown
 from octavo.protocol.triton import TritonModel
 from octavo.serving.control import EngineBinding, ModelState, Table, VersionEntry
 from octavo.serving.news import News
@@ -83,7 +83,7 @@ class Models:
         wanted = parse_version(version)
         routes = self._routes.get(name)
         if routes is None:
-            raise NotFound(f"Request for unknown model: '{name}' is not found")
+            raise NotFound(f"Request for unknown model: '{shown(name)}' is not found")
         if wanted is None:
             ready = [route for route in routes.values() if route.state is ModelState.READY]
             if not ready:
@@ -185,7 +185,7 @@ def parse_version(version: str) -> int | None:
     number = int(version) if _INTEGER.fullmatch(version) else 2**63
     if not -(2**63) <= number < 2**63:
         raise InvalidRequest(
-            f"failed to get model version from specified version string '{version}' (details: stol), "
+            f"failed to get model version from specified version string '{shown(version)}' (details: stol), "
             "version should be an integral value > 0"
         )
     if number < 0:

@@ -190,11 +190,36 @@ def test_a_long_id_comes_back_whole_and_is_cut_in_a_text(server: Server) -> None
     assert all(len(m.error_message) < 300 for m in messages)
 
 
-def test_a_long_name_is_cut_in_a_status(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+LONG = "\u20ac" * 20_000
+LONG_NAMES = [
+    ("ModelMetadata", pb.ModelMetadataRequest(name=LONG), "Request for unknown model: '{}' is not found"),
+    ("ModelInfer", pb.ModelInferRequest(model_name=LONG), "Request for unknown model: '{}' is not found"),
+    ("ModelStatistics", pb.ModelStatisticsRequest(name=LONG), "requested model '{}' is not available"),
+    (
+        "ModelReady",
+        pb.ModelReadyRequest(name="tiny", version=LONG),
+        "failed to get model version from specified version string '{}' (details: stol), version should be an integral value > 0",
+    ),
+    (
+        "RepositoryModelLoad",
+        pb.RepositoryModelLoadRequest(model_name=LONG),
+        "failed to load '{}', failed to poll from model repository",
+    ),
+    (
+        "RepositoryModelLoad",
+        pb.RepositoryModelLoadRequest(model_name="tiny", parameters={LONG: pb.ModelRepositoryParameter(bool_param=True)}),
+        "unrecognized load parameter '{}'.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rpc", "message", "text"), LONG_NAMES)
+def test_a_long_name_is_cut_and_the_sentence_around_it_is_not(
+    stub: service_pb2_grpc.GRPCInferenceServiceStub, rpc: str, message: object, text: str
+) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelMetadata(pb.ModelMetadataRequest(name="\u20ac" * 20_000))
-    assert caught.value.code() is Code.NOT_FOUND
-    assert caught.value.details().startswith("Request for unknown model: '\u20ac\u20ac")
+        getattr(stub, rpc)(message, timeout=20)
+    assert caught.value.details() == text.format("\u20ac" * 128 + "...")
 
 
 def test_a_full_queue_and_a_wait_that_was_too_long(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from octavo.errors import Draining, NotFound, Unsupported
+from octavo.errors import Draining, NotFound, Unsupported, shown
 from octavo.repository import override_config
 from octavo.serving.control import ListModels, LoadModel, ModelCounters, ReadStatistics, UnloadModel
 from octavo.serving.grpc.core import SERVER_NOT_READY
@@ -65,7 +65,7 @@ class RepositoryService:
         names = [name] if name else self._models.names()
         pairs = [(one, number) for one in names for number in self._models.versions(one)]
         if name and not pairs:
-            raise NotFound(f"requested model '{name}' is not available")
+            raise NotFound(f"requested model '{shown(name)}' is not available")
         if name and version is not None:
             pairs = [pair for pair in pairs if pair[1] == version]
             if not pairs:
