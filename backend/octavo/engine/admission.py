@@ -77,6 +77,6 @@ class Admission:
         return limit
 
     def _seed(self, sampling: SamplingParams) -> int:
-        if sampling.seed is None:
+        if sampling.seed in (None, -1):  # -1 is no seed to vLLM either
             return int(self._entropy.integers(-(2**63), 2**63))
         return (sampling.seed + 2**63) % 2**64 - 2**63

@@ -253,14 +253,14 @@ def test_prompt_logprobs_come_whole_on_the_first_output_also_after_a_preemption(
 
 def test_rows_and_their_seeds() -> None:
     engine = Engine()
-    for request_id, seed in enumerate([None, None, -5, 2**64 - 1]):
+    for request_id, seed in enumerate([None, None, -1, -1, -5, 2**64 - 1]):
         engine.submit(request_id, max_tokens=1, seed=seed)
     step = engine.step()
     assert step is not None
     seeds = [start.seed for start in step.starts]
-    assert seeds[2:] == [-5, -1] and len(set(seeds)) == 4
+    assert seeds[4:] == [-5, -1] and len(set(seeds)) == 6
     assert all(-(2**63) <= seed < 2**63 for seed in seeds)
-    assert sorted(start.row for start in step.starts) == [0, 1, 2, 3]
+    assert sorted(start.row for start in step.starts) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_held_back_end_of_sequence_is_named_to_the_runner() -> None:
