@@ -10,6 +10,9 @@ MAX_SAMPLES = 128
 MAX_STOPS = 32
 MAX_STOP_CHARACTERS = 1024
 MAX_LOGIT_BIASES = 1024
+# Logits are float32: within these bounds none of them, however it is scaled, becomes infinite, and no difference NaN.
+LARGEST_FACTOR = 1e4
+LARGEST_BIAS = 1e30
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,13 +47,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def __post_init__(self) -> None:
         """Refuse values outside their range, each by name."""
         _between("n", self.n, 1, MAX_SAMPLES)
-        _between("temperature", self.temperature, 0.0, 1e4)
+        _between("temperature", self.temperature, 0.0, LARGEST_FACTOR)
         _between("top_p", self.top_p, 0.0, 1.0, low_open=True)
         _between("top_k", self.top_k, -1, 2**31 - 1)
         _between("min_p", self.min_p, 0.0, 1.0)
         _between("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _between("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _between("repetition_penalty", self.repetition_penalty, 0.0, 1e4, low_open=True)
+        _between("repetition_penalty", self.repetition_penalty, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
         _between("min_tokens", self.min_tokens, 0, 2**31 - 1)
         for name in ("max_tokens", "logprobs", "prompt_logprobs", "seed"):
             value = getattr(self, name)
@@ -63,8 +66,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             raise InvalidRequest(f"n must be 1 when temperature is 0, because every sample would be the same, got {self.n}.")
         if len(self.stop) > MAX_STOPS or any(not 0 < len(s) <= MAX_STOP_CHARACTERS for s in self.stop):
             raise InvalidRequest(f"stop must hold at most {MAX_STOPS} strings of 1 to {MAX_STOP_CHARACTERS} characters each.")
-        if len(self.logit_bias) > MAX_LOGIT_BIASES or not all(math.isfinite(b) for b in self.logit_bias.values()):
-            raise InvalidRequest(f"logit_bias must hold at most {MAX_LOGIT_BIASES} token ids, each with a finite number.")
+        if len(self.logit_bias) > MAX_LOGIT_BIASES or not all(abs(bias) <= LARGEST_BIAS for bias in self.logit_bias.values()):
+            bounds = f"between {-LARGEST_BIAS:g} and {LARGEST_BIAS:g}"
+            raise InvalidRequest(f"logit_bias must hold at most {MAX_LOGIT_BIASES} token ids, each with a number {bounds}.")
 
     @property
     def greedy(self) -> bool:

@@ -14,14 +14,14 @@ REFUSED = {
     "min_p": [-0.1, 1.1],
     "presence_penalty": [-2.1, 2.1],
     "frequency_penalty": [-2.1, 2.1],
-    "repetition_penalty": [0.0, -1.0],
+    "repetition_penalty": [0.0, -1.0, 9e-5, 1e-46, 1.1e4],
     "min_tokens": [-1],
     "max_tokens": [0, -5],
     "logprobs": [-1],
     "prompt_logprobs": [-1],
     "seed": [2**64, -(2**63) - 1],
     "stop": [("",), ("x",) * 33, ("x" * 1025,)],
-    "logit_bias": [{1: float("inf")}, dict.fromkeys(range(1025), 1.0)],
+    "logit_bias": [{1: float("inf")}, {1: float("nan")}, {1: 1e39}, {1: -1e39}, dict.fromkeys(range(1025), 1.0)],
 }
 
 
