@@ -121,8 +121,8 @@ class ErrorFrame(msgspec.Struct, frozen=True, array_like=True):
 
     @staticmethod
     def of(error: OctavoError) -> "ErrorFrame":
-        """The frame that carries ``error``."""
-        return ErrorFrame(error.kind, str(error))
+        """The frame that carries ``error``; what cannot be encoded stands in its text as an escape."""
+        return ErrorFrame(error.kind, str(error).encode(errors="backslashreplace").decode())
 
     def exception(self) -> OctavoError:
         """The exception that this frame carries."""

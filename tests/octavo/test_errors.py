@@ -1,5 +1,6 @@
 """Errors survive the way between processes with their type and text."""
 
+import msgspec
 import pytest
 
 from octavo.errors import MAX_SHOWN, ErrorFrame, ErrorKind, Internal, OctavoError, shown
@@ -10,6 +11,11 @@ def test_an_error_crosses_as_itself(cls: type[OctavoError]) -> None:
     back = ErrorFrame.of(cls("It was wrong.")).exception()
     assert type(back) is cls
     assert str(back) == "It was wrong."
+
+
+def test_a_text_that_cannot_be_encoded_crosses_as_an_escape() -> None:
+    frame = msgspec.msgpack.decode(msgspec.msgpack.encode(ErrorFrame.of(Internal("Half a pair: \ud800."))), type=ErrorFrame)
+    assert frame.text == "Half a pair: \\ud800."
 
 
 def test_each_kind_has_one_type() -> None:

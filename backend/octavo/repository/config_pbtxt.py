@@ -4,13 +4,13 @@ A configuration may be nearly empty: tensors, policies and the instance group ar
 them. What a language model cannot do (batching by the server, sequences, ensembles, warm-up ...) is refused by name.
 """
 
-import json
 import logging
 from collections.abc import Iterable
 
 from google.protobuf import json_format, text_format
 
 from octavo.errors import LoadFailed, NotFound, shown
+from octavo.repository.json_text import parse_json
 from octavo.repository.tensors import INPUTS, OUTPUTS
 from octavo.wire import mc
 
@@ -58,7 +58,7 @@ def parse_config_json(text: str, model: str) -> mc.ModelConfig:
 
 def json_object(text: str) -> dict[str, object]:
     """The object in ``text``. Raises ``ValueError`` for anything else, ``RecursionError`` for what is nested too deep."""
-    value = json.loads(text)
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise ValueError("it must be a JSON object")
     return value

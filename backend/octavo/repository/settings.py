@@ -1,6 +1,5 @@
 """``ModelSettings``: a validated ``model.json``. Knows what engine arguments mean, not where weights lie."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from octavo.config import SchedulingPolicy
 from octavo.errors import LoadFailed
 from octavo.repository.engine_arguments import honoured
+from octavo.repository.json_text import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def parse_settings(text: str, model: str) -> ModelSettings:
     Raises ``LoadFailed`` with a sentence for anything but a right one.
     """
     try:
-        arguments = json.loads(text)
+        arguments = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise LoadFailed(f"model.json of model '{model}' is not JSON: {_sentence(str(error))}") from error
     if not isinstance(arguments, dict):

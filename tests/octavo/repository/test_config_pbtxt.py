@@ -128,7 +128,7 @@ def test_json_takes_both_spellings(key: str) -> None:
     assert parse_config_json(f'{{"{key}": 3}}', "m").max_batch_size == 3
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"foo": 1}', '{"max_batch_size": "x"}', '{"a":' * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"foo": 1}', '{"max_batch_size": "x"}', '{"a":' * 100_000, '{"\\ud800": 1}'])
 def test_json_that_is_no_configuration_gets_tritons_text(text: str) -> None:
     with pytest.raises(NotFound, match=r"^failed to load 'm', failed to poll from model repository$"):
         parse_config_json(text, "m")

@@ -81,7 +81,9 @@ def test_a_secret_is_never_shown() -> None:
         ("[" * 100_000, "is not JSON"),
         ('["model"]', "must be a JSON object"),
         ("{}", "'model' is missing."),
-        ('{"model": "\\ud800"}', "'model' should be a valid string"),
+        ('{"model": "\\ud800"}', "is not JSON: a string holds half of a surrogate pair."),
+        ('{"\\udfff": 1}', "is not JSON: a string holds half of a surrogate pair."),
+        ('{"hf_overrides": {"a": ["\\ud800"]}}', "is not JSON: a string holds half of a surrogate pair."),
     ],
 )
 def test_text_that_is_no_model_json(text: str, says: str) -> None:
