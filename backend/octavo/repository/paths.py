@@ -29,6 +29,14 @@ def inside(root: Path, path: Path, what: str) -> Path:
     return real
 
 
+def can_reach(path: Path) -> bool:
+    """Whether there is something at ``path`` that may be looked at; a name that no file system takes leads nowhere."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_text(path: Path, what: str) -> str:
     """The text of a UTF-8 file. Raises ``LoadFailed`` that calls it ``what``."""
     try:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from octavo.config import WeightsFormat
-from octavo.errors import LoadFailed
-from octavo.repository.paths import inside
+from octavo.errors import LoadFailed, shown
+from octavo.repository.paths import can_reach, inside
 from octavo.repository.settings import LoadFormat, ModelSettings
 
 log = logging.getLogger(__name__)
@@ -59,10 +59,12 @@ def locate(reference: str, revision: str | None, settings: ModelSettings, asker:
         return in_package(reference, model)
     path = Path(reference)
     if path.is_absolute():
-        if not path.exists():
-            raise LoadFailed(f"The folder or file '{path.name}' that model.json of model '{model}' names does not exist.")
+        if not can_reach(path):
+            raise LoadFailed(
+                f"The folder or file '{shown(path.name)}' that model.json of model '{model}' names does not exist or cannot be read."
+            )
         return path
-    if reference.startswith(".") or (asker.folder / path).exists():
+    if reference.startswith(".") or can_reach(asker.folder / path):
         return inside(asker.root, asker.folder / path, f"'{reference}' in model.json of model '{model}'")
     return from_hub(reference, revision, settings, model)
 

@@ -72,6 +72,15 @@ def test_relative_paths_start_at_the_version(asker: Asker) -> None:
     assert find(asker, "../../shared").weights == shared / "m.gguf"
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "a" * 100_000])
+def test_a_path_that_no_file_system_takes(asker: Asker, name: str) -> None:
+    with pytest.raises(LoadFailed, match="does not exist or cannot be read") as caught:
+        find(asker, f"/{name}")
+    assert len(str(caught.value)) < 300
+    with pytest.raises(LoadFailed):
+        find(asker, f"./{name}")
+
+
 @pytest.mark.parametrize("reference", ["../../../outside", "./missing"])
 def test_relative_paths_stay_in_the_repository(asker: Asker, tmp_path: Path, reference: str) -> None:
     fill(tmp_path / "outside", "m.gguf")
