@@ -1,7 +1,8 @@
 """The engine process: ``python -m octavo.engine.process`` with an ``EngineSpec`` as JSON on its standard input.
 
-Exits with 0 when drained or on SIGTERM, with 1 after it has reported the first cause of a failure. Only here the engine meets
-the runtime, and only when the model is loaded.
+Exits with 0 when drained, with 1 after it has reported the first cause of a failure. SIGTERM ends it at once, by the kernel: a
+handler in Python would not run if the signal came just before an idle engine begins to wait. Only here the engine meets the
+runtime, and only when the model is loaded.
 """
 
 import gc
@@ -46,7 +47,6 @@ def main(load: Callable[[EngineConfig], Runner] = load_runner) -> int:
     name = spec.identity.replace("%", "%%")
     logging.basicConfig(format=f"%(asctime)s %(levelname)s {name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all of us; the supervisor decides
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     os.umask(0o077)
     control = ControlChannel(spec.control, spec.identity)
     try:
