@@ -99,7 +99,7 @@ class Fleet:
     async def index(self) -> list[IndexEntry]:
         """Every model of the repository and every model that was loaded, by name and version."""
         names = await asyncio.to_thread(self._repository.names)
-        entries = [IndexEntry(name) for name in names if name not in self._models]
+        entries = [IndexEntry(name) for name in names if not self._models.get(name)]
         for name, slots in self._models.items():
             entries += [IndexEntry(name, version, slot.state, slot.reason) for version, slot in slots.items()]
         return sorted(entries, key=lambda entry: (entry.name, entry.version or 0))

@@ -109,6 +109,7 @@ def test_other_failures(client: triton.InferenceServerClient, name: str, hint: s
     assert text.startswith(f"load failed for model '{name}': ")
     assert hint in text
     assert "/" not in text
+    assert name in {entry for entry, _ in index(client)}
     assert not client.is_server_ready()
     client.unload_model(name)
     assert client.is_server_ready()
