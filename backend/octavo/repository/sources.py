@@ -60,9 +60,8 @@ def locate(reference: str, revision: str | None, settings: ModelSettings, asker:
     path = Path(reference)
     if path.is_absolute():
         if not can_reach(path):
-            raise LoadFailed(
-                f"The folder or file '{shown(path.name)}' that model.json of model '{model}' names does not exist or cannot be read."
-            )
+            what = f"The folder or file '{shown(path.name)}' that model.json of model '{model}' names"
+            raise LoadFailed(f"{what} does not exist or cannot be read.")
         return path
     if reference.startswith(".") or can_reach(asker.folder / path):
         return inside(asker.root, asker.folder / path, f"'{reference}' in model.json of model '{model}'")
