@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import EngineRequest, Submit
-from octavo.runtime.runner import ModelRunner
+from octavo.engine.process import load_runner
 from octavo.sampling import SamplingParams
 
 _CLIENT = b"bench"
@@ -31,7 +31,7 @@ class InProcessEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         """Load the model that ``config`` names."""
-        self.core = EngineCore(config, ModelRunner(config))
+        self.core = EngineCore(config, load_runner(config))
         self._next_id = 0
 
     def generate(self, prompts: list[list[int]], new_tokens: int) -> list[Trace]:
