@@ -5,6 +5,8 @@ On a stream Triton answers these with the request's id alone; later mistakes als
 
 from octavo.errors import InvalidRequest, shown
 
+MAX_ID_BYTES = 1 << 16
+
 
 class RejectedRequest(InvalidRequest):
     """The envelope is wrong (tensors, parameters), not what it asks of the model."""
@@ -13,3 +15,9 @@ class RejectedRequest(InvalidRequest):
 def prefixed(request_id: str, text: str) -> RejectedRequest:
     """A rejection with the prefix that Triton's core puts before most of its texts."""
     return RejectedRequest(f"[request id: {shown(request_id) or '<id_unknown>'}] {text}")
+
+
+def check_id(request_id: str) -> None:
+    """Refuse an id that would be a burden on every message of the answer."""
+    if (size := len(request_id.encode())) > MAX_ID_BYTES:
+        raise RejectedRequest(f"The id of a request must have at most {MAX_ID_BYTES} bytes, got {size}.")

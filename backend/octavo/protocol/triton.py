@@ -10,6 +10,7 @@ import msgspec
 
 from octavo.errors import InvalidRequest
 from octavo.protocol.parameters import read_parameters, read_sampling_json
+from octavo.protocol.rejection import check_id
 from octavo.protocol.sampling_fields import sampling_params
 from octavo.protocol.tensors import Element, TensorSpec, check_counts, check_outputs, datatype_name, read_inputs
 from octavo.sampling import SamplingParams
@@ -52,6 +53,7 @@ class TritonModel:
 
     def read(self, request: pb.ModelInferRequest, unary: bool = False) -> TritonCall:
         """The call that ``request`` is. A ``unary`` one is never streamed. Raises ``OctavoError`` with Triton's texts."""
+        check_id(request.id)
         check_counts(request)
         parameters = read_parameters(request.parameters)
         tensors = self._read_tensors(request)

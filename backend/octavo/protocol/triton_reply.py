@@ -12,7 +12,7 @@ import msgspec
 
 from octavo.engine.messages import TokenLogprobs
 from octavo.errors import NotFound, OctavoError, Overloaded
-from octavo.protocol.rejection import RejectedRequest
+from octavo.protocol.rejection import MAX_ID_BYTES, RejectedRequest
 from octavo.protocol.tensors import datatype_name
 from octavo.protocol.triton import TritonCall
 from octavo.text.request import GenerateChunk, SampleDelta
@@ -103,9 +103,9 @@ def is_rejection(error: OctavoError) -> bool:
 
 
 def stream_error(error: OctavoError, request_id: str, model: str) -> pb.ModelStreamInferResponse:
-    """The message that ends a request with ``error``. The stream lives on."""
+    """The message that ends a request with ``error``, without an id that is too long. The stream lives on."""
     message = pb.ModelStreamInferResponse(error_message=str(error)[:MAX_ERROR_CHARACTERS])
-    message.infer_response.id = request_id
+    message.infer_response.id = request_id if len(request_id.encode()) <= MAX_ID_BYTES else ""
     if not is_rejection(error):
         message.infer_response.model_name = model
         message.infer_response.parameters[FINAL].bool_param = True

@@ -132,6 +132,14 @@ def test_more_tensors_than_any_model_has_are_refused(model):
         model.read(request)
 
 
+def test_an_id_that_every_message_would_carry_has_a_limit(model, ask):
+    assert model.read(ask(id="ü" * 2**15)).id == "ü" * 2**15
+    long = "ü" * 2**15 + "u"
+    with pytest.raises(RejectedRequest, match=r"^The id of a request must have at most 65536 bytes, got 65537\.$") as refused:
+        model.read(ask(id=long))
+    assert stream_error(refused.value, long, "llm_stream").infer_response.id == ""
+
+
 @pytest.mark.parametrize(
     ("flags", "logprobs"), [({}, None), ({"return_cumulative_logprob": True}, 0), ({"return_logprobs": True}, None)]
 )

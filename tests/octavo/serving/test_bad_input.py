@@ -190,6 +190,15 @@ def test_a_long_id_comes_back_whole_and_is_cut_in_a_text(server: Server) -> None
     assert all(len(m.error_message) < 300 for m in messages)
 
 
+def test_an_id_over_the_limit_is_refused_and_not_sent_back(server: Server) -> None:
+    name = "i" * (2**16 + 1)
+    text = "The id of a request must have at most 65536 bytes, got 65537."
+    with Stream(server.grpc) as stream:
+        messages = stream.send(infer_request(model="nope", request_id=name), infer_request(request_id=name)).rest()
+    assert [m.infer_response.id for m in messages] == ["", ""]
+    assert text in {m.error_message for m in messages}
+
+
 LONG = "\u20ac" * 20_000
 LONG_NAMES = [
     ("ModelMetadata", pb.ModelMetadataRequest(name=LONG), "Request for unknown model: '{}' is not found"),
