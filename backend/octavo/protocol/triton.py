@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from octavo.errors import InvalidRequest
+from octavo.errors import InvalidRequest, Unsupported
 from octavo.protocol.parameters import read_parameters, read_sampling_json
 from octavo.protocol.rejection import check_id
 from octavo.protocol.sampling_fields import sampling_params
@@ -63,6 +63,8 @@ class TritonModel:
             raise InvalidRequest("Error generating stream: When streaming, `exclude_input_in_output` = False is not allowed.")
         options = parameters.options | read_sampling_json(_bytes(tensors, "sampling_parameters", b"{}"))
         sampling = sampling_params(options)
+        if sampling.prompt_logprobs is not None:
+            raise Unsupported("The sampling parameter 'prompt_logprobs' is not served over this interface yet; leave it out.")
         prompt = _text(tensors, "text_input")
         outputs = self._outputs_of(request, tensors)
         return TritonCall(
@@ -111,8 +113,7 @@ def _text(tensors: dict[str, list[Element]], name: str) -> str:
 
 
 def _with_needed_logprobs(sampling: SamplingParams, outputs: tuple[str, ...]) -> SamplingParams:
-    """A cumulative logprob needs those of the chosen tokens; prompt logprobs have no output here, so none are computed."""
-    logprobs = 0 if sampling.logprobs is None and "cumulative_logprob" in outputs else sampling.logprobs
-    if logprobs == sampling.logprobs and sampling.prompt_logprobs is None:
+    """A cumulative logprob needs those of the chosen tokens."""
+    if sampling.logprobs is not None or "cumulative_logprob" not in outputs:
         return sampling
-    return msgspec.structs.replace(sampling, logprobs=logprobs, prompt_logprobs=None)
+    return msgspec.structs.replace(sampling, logprobs=0)

@@ -8,7 +8,7 @@ import tritonclient.grpc as tritonclient
 from tritonclient.grpc import _utils as tritonclient_utils
 
 from octavo.engine.messages import TokenLogprobs
-from octavo.errors import EngineDead, InvalidRequest, NotFound
+from octavo.errors import EngineDead, InvalidRequest, NotFound, Unsupported
 from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.triton import TritonModel
 from octavo.protocol.triton_reply import TritonReply, model_metadata, stream_error
@@ -148,8 +148,10 @@ def test_a_cumulative_logprob_alone_asks_for_the_chosen_tokens_only(model, ask, 
     assert model.read(ask(parameters={"logprobs": 2}, **flags)).request.sampling.logprobs == 2
 
 
-def test_prompt_logprobs_which_have_no_output_are_not_computed(model, ask):
-    assert model.read(ask(parameters={"prompt_logprobs": 2})).request.sampling.prompt_logprobs is None
+def test_prompt_logprobs_which_have_no_output_are_refused(model, ask):
+    with pytest.raises(Unsupported, match=r"^The sampling parameter 'prompt_logprobs' is not served over this interface yet"):
+        model.read(ask(parameters={"prompt_logprobs": 0}))
+    assert model.read(ask(sampling_parameters='{"prompt_logprobs": null}')).request.sampling == SamplingParams()
 
 
 def test_outputs_are_those_asked_for_and_listed(model, ask):
