@@ -26,6 +26,7 @@ from octavo.serving.logs import configure_logs
 from octavo.serving.metrics import Reading, metrics_app
 from octavo.serving.options import ModelControlMode, ServeOptions
 from octavo.serving.ports import PortTaken, Reservation, authority, is_loopback, listener
+from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 COLLECT_EVERY = 1.0
@@ -196,16 +197,16 @@ async def _supervise(options: ServeOptions, repository: ModelRepository, ports: 
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _on_signal, supervisor, signum, directory)
     metrics = HttpServer(metrics_app(supervisor.read), listener(options.metrics_address, ports.metrics))
-    tasks = [asyncio.ensure_future(_start(supervisor, options, ports)), asyncio.ensure_future(supervisor.collect_for_ever())]
+    tasks = Tasks(supervisor.failed)
+    starting = tasks.start(_start(supervisor, options, ports))
+    tasks.start(supervisor.collect_for_ever())
     try:
         code = await supervisor.exit
-        tasks[0].cancel()
+        starting.cancel()
         if code == 0:
             await supervisor.drain()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.cancel()
         await supervisor.close()
         await metrics.close()
     log.info("The server has ended.")
@@ -213,11 +214,7 @@ async def _supervise(options: ServeOptions, repository: ModelRepository, ports: 
 
 
 async def _start(supervisor: Supervisor, options: ServeOptions, ports: Ports) -> None:
-    try:
-        await supervisor.start()
-    except Exception:
-        log.exception("The server could not start.")
-        supervisor.stop(1)
+    await supervisor.start()
     if not supervisor.exit.done():
         _announce(options, ports)
 
