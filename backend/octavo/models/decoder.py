@@ -77,9 +77,10 @@ class Decoder:
         return hidden
 
     @torch.inference_mode()
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """float32 [R, vocab] of normed hidden states [R, hidden]."""
-        return self._weights.head(hidden).float()
+    def logits(self, hidden: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """float32 [R, vocab] of normed hidden states [R, hidden], written to ``out`` if there is one."""
+        logits = self._weights.head(hidden)
+        return logits.float() if out is None else out.copy_(logits)
 
     def _rope_cache(self, layer: Layer, qkv: torch.Tensor, attn: AttentionContext, cache: torch.Tensor) -> torch.Tensor:
         shape = self.shape

@@ -12,6 +12,7 @@ from octavo.models.loader import load_model
 from octavo.runtime.batch import build_batch
 from octavo.runtime.courier import Courier
 from octavo.runtime.device import prepare, resolve_device, resolve_page_size
+from octavo.runtime.graphs import DecodeGraphs, GraphSizes
 from octavo.runtime.logprobs import prompt_logprobs
 from octavo.runtime.memory import GpuMemory, allocate_pool, cpu_budget, gpu_budget, plan_pages
 from octavo.runtime.rehearsal import rehearse
@@ -41,9 +42,14 @@ class ModelRunner:
         self._courier = Courier(device)
         self._rows = RowTable(config.max_num_seqs, shape.vocab_size)
         self._sampler = Sampler(for_device(device), self._rows, self._courier)
-        budget, lever = self._budget(config, max_model_len, device, free_before)
+        self._graphs: DecodeGraphs | None = None
+        graphs = self._decode_graphs(config, device) if device.type == "cuda" else None
+        budget, lever = self._budget(config, max_model_len, device, free_before, graphs)
         self.num_pages = plan_pages(budget, self.kv_spec, max_model_len, lever)
         self._take_cache(self.num_pages, device)
+        if graphs is not None:
+            graphs.bind(self._kv)
+            self._graphs = graphs
         self.info = EngineInfo(
             max_model_len=max_model_len,
             vocab_size=shape.vocab_size,
@@ -57,15 +63,24 @@ class ModelRunner:
         cache = self.num_pages * self.kv_spec.bytes_per_page / 1e9
         log.info("%s on %s: %.2f GB of KV cache in %d pages of %d tokens", config.name, device, cache, self.num_pages, page_size)
 
-    def _budget(self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int) -> tuple[int, str]:
+    def _decode_graphs(self, config: EngineConfig, device: torch.device) -> DecodeGraphs:
+        """Nothing is captured yet."""
+        most = min(config.max_num_seqs, config.max_num_batched_tokens)
+        sizes = GraphSizes.up_to(most, self._decoder.max_len, self.kv_spec.page_size)
+        return DecodeGraphs(self._decoder, self._courier, sizes, self.kv_spec.page_size, device)
+
+    def _budget(
+        self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int, graphs: DecodeGraphs | None
+    ) -> tuple[int, str]:
         """Bytes for the KV cache, and the setting that would enlarge them."""
-        if device.type == "cpu":
+        if graphs is None:
             return cpu_budget(config, self.kv_spec, max_model_len), "kv_cache_memory_bytes"
         self._take_cache(1, device)
+        graphs.bind(self._kv)  # before the rehearsal: a capture gives back what the steps outside of graphs have taken
         rehearse(self.execute, config, self.kv_spec.page_size, max_model_len)
         free_after, total = torch.cuda.mem_get_info(device)
         lever = "gpu_memory_utilization" if config.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
-        return gpu_budget(config, GpuMemory(total, free_before, free_after)), lever
+        return gpu_budget(config, GpuMemory(total, free_before, free_after - graphs.reserve_bytes)), lever
 
     def _take_cache(self, num_pages: int, device: torch.device) -> None:
         pool = allocate_pool(num_pages, self.kv_spec, self._decoder.dtype, device)
@@ -76,15 +91,29 @@ class ModelRunner:
         """Compute one step: keys and values of its tokens, and a new token for each row that has all of its own computed."""
         for start in step.starts:
             self._rows.start(start)
+        replayed = None if self._graphs is None else self._graphs.replay(step)
+        if replayed is not None:
+            logits, positions = replayed
+            return self._sample(step, np.arange(len(step.rows)), logits, positions, {})
         batch = build_batch(step, self.kv_spec.page_size, self._courier)
         hidden = self._decoder.forward(batch.token_ids, batch.attention, self._kv)
         scored = self._score_prompts(step, hidden) if self._rows.prompts else {}
-        tokens: list[list[int]] = [[] for _ in step.rows]
         if not len(batch.picks):
-            return StepOutput(tokens, {}, scored)
+            return StepOutput([[] for _ in step.rows], {}, scored)
         logits = self._decoder.logits(hidden if batch.last is None else hidden[batch.last])
-        picks = batch.picks
-        sampled, logprobs = self._sampler.sample(logits, step.rows[picks], step.context_lens[picks], batch.positions)
+        return self._sample(step, batch.picks, logits, batch.positions, scored)
+
+    def _sample(
+        self,
+        step: StepInput,
+        picks: np.ndarray,
+        logits: torch.Tensor,
+        positions: torch.Tensor,
+        scored: dict[int, list[TokenLogprobs]],
+    ) -> StepOutput:
+        """Draw a token for each of ``picks``, places in ``step.rows``, from its row of ``logits``."""
+        sampled, logprobs = self._sampler.sample(logits, step.rows[picks], step.context_lens[picks], positions)
+        tokens: list[list[int]] = [[] for _ in step.rows]
         for at, token in zip(picks.tolist(), sampled, strict=True):
             tokens[at].append(token)
         return StepOutput(tokens, {int(picks[at]): [entry] for at, entry in logprobs.items()}, scored)
