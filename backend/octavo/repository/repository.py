@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from octavo.errors import LoadFailed, NotFound
+from octavo.errors import LoadFailed
 from octavo.repository.config_pbtxt import complete_config, parse_config, parse_config_json, poll_failed
 from octavo.repository.paths import inside, is_model_name, read_text
 from octavo.repository.placement import choose_device
@@ -53,32 +53,15 @@ class ModelRepository:
         """Every model, also those that cannot be loaded, in alphabetical order."""
         return sorted({folder.name for folder in self._folders()})
 
-    def scan(self) -> dict[str, LoadFailed]:
-        """The models that cannot be loaded as their configuration and versions stand, each with the reason.
-
-        Weights are not looked for: that may mean a download and is done by ``spec``.
-        """
-        broken: dict[str, LoadFailed] = {}
-        for name in self.names():
-            try:
-                folder = self._folder(name)
-                self._versions(folder, self._config(folder, None))
-            except LoadFailed as error:
-                broken[name] = error
-        return broken
-
-    def spec(self, name: str, version: int | None = None, override_config: str | None = None) -> list[ModelSpec]:
-        """What to start for ``name``: every version that its policy serves, ascending, or ``version`` alone.
+    def spec(self, name: str, override_config: str | None = None) -> list[ModelSpec]:
+        """What to start for ``name``: every version that its policy serves, ascending.
 
         ``override_config`` is a ``ModelConfig`` in JSON in place of ``config.pbtxt``. Raises ``NotFound`` for an unknown
-        model or version, ``LoadFailed`` for a broken one.
+        model, ``LoadFailed`` for a broken one.
         """
         folder = self._folder(name)
         config = self._config(folder, override_config)
-        versions = self._versions(folder, config)
-        if version is not None and version not in versions:
-            raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
-        return [self._spec(folder, one, config) for one in versions if version in (None, one)]
+        return [self._spec(folder, version, config) for version in self._versions(folder, config)]
 
     def _spec(self, folder: ModelFolder, version: int, config: mc.ModelConfig) -> ModelSpec:
         settings, version_path = self._settings(folder, version)
