@@ -50,11 +50,6 @@ class EngineClient:
         """A request id that this client has not used."""
         return next(self._ids)
 
-    @property
-    def num_open(self) -> int:
-        """Requests whose end has not been heard."""
-        return len(self._sinks)
-
     def submit(self, request: EngineRequest, sink: Sink) -> None:
         """Send ``request``; ``sink`` gets its outputs. Raises the error of ``fail_all`` once the engine is dead."""
         if self._failure is not None:

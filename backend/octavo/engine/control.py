@@ -48,26 +48,18 @@ class StatsReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
     stats: EngineStats
 
 
-class Drained(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """Engine to supervisor: the last request has ended; the process exits with 0 next."""
-
-
 class StatsQuery(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Supervisor to engine: answer with a ``StatsReply`` between two steps."""
 
 
-class Drain(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Supervisor to engine: refuse new requests, finish what is there, report ``Drained`` and exit."""
-
-
-class FrontEndGone(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class FrontEndGone(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """Supervisor to engine: the front end with this process id has died; abort all it asked for."""
 
     pid: int
 
 
-EngineReport = EngineReady | EngineFailed | StatsReply | Drained
-EngineOrder = StatsQuery | Drain | FrontEndGone
+EngineReport = EngineReady | EngineFailed | StatsReply
+EngineOrder = StatsQuery | FrontEndGone
 
 _encoder = msgspec.msgpack.Encoder()
 _reports: msgspec.msgpack.Decoder[EngineReport] = msgspec.msgpack.Decoder(EngineReport)

@@ -2,15 +2,14 @@
 
 import logging
 import time
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from octavo.config import EngineConfig
-from octavo.engine.control import ControlChannel, Drain, Drained, EngineOrder, FrontEndGone, StatsQuery, StatsReply
+from octavo.engine.control import ControlChannel, EngineOrder, FrontEndGone, StatsQuery, StatsReply
 from octavo.engine.endpoint import Endpoint
 from octavo.engine.messages import EngineCommand, EngineInfo, Submit
 from octavo.engine.scheduler import Outputs, Scheduler
 from octavo.engine.step import StepInput, StepOutput
-from octavo.errors import Draining
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +35,11 @@ class EngineCore:
         self.info = runner.info
         self.scheduler = Scheduler(config, runner.info)
         self._runner = runner
-        self._draining = False
 
-    def run(self, endpoint: Endpoint, control: ControlChannel) -> None:
-        """Serve until drained. An exception is fatal: the caller reports it and the process ends."""
+    def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
+        """Serve until the process is ended. An exception is fatal: the caller reports it and the process ends."""
         endpoint.watch(control.socket)
-        while not (self._draining and self.scheduler.idle):
+        while True:
             if self.scheduler.idle:
                 endpoint.wait()
             for client, command in endpoint.commands():
@@ -51,7 +49,6 @@ class EngineCore:
             for client in endpoint.send(self.step()):
                 log.info("Front end %s is gone", client.decode(errors="replace"))
                 self.scheduler.abort_front_end(client)
-        control.report(Drained())
 
     def step(self) -> Outputs:
         """One step, if there is anything to compute, and what it made for each front end."""
@@ -67,18 +64,13 @@ class EngineCore:
             return
         now = time.monotonic()
         for request in command.requests:
-            if self._draining:
-                self.scheduler.refuse(client, request.id, Draining("The model is being unloaded and takes no new requests."))
-            else:
-                self.scheduler.submit(client, request, now)
+            self.scheduler.submit(client, request, now)
 
     def obey(self, order: EngineOrder, control: ControlChannel) -> None:
         """Do what the supervisor asks."""
         match order:
             case StatsQuery():
                 control.report(StatsReply(self.scheduler.stats()))
-            case Drain():
-                self._draining = True
             case FrontEndGone(pid):
                 for client in self.scheduler.clients():
                     if client.startswith(b"%d." % pid):

@@ -13,12 +13,11 @@ class FinishReason(IntEnum):
 
     STOP = 1
     LENGTH = 2
-    ABORT = 3
-    ERROR = 4
+    ERROR = 3
 
     @property
     def label(self) -> str:
-        """``stop``, ``length``, ``abort`` or ``error``."""
+        """``stop``, ``length`` or ``error``."""
         return self.name.lower()
 
 

@@ -1,6 +1,6 @@
 """The engine process: ``python -m octavo.engine.process`` with an ``EngineSpec`` as JSON on its standard input.
 
-Exits with 0 when drained, with 1 after it has reported the first cause of a failure. SIGTERM ends it at once, by the kernel: a
+Exits with 1 after it has reported the first cause of a failure. SIGTERM ends it at once, by the kernel: a
 handler in Python would not run if the signal came just before an idle engine begins to wait. Only here the engine meets the
 runtime, and only when the model is loaded.
 """
@@ -63,7 +63,7 @@ def main(load: Callable[[EngineConfig], Runner] = load_runner) -> int:
 
 
 def serve(core: EngineCore, endpoint: Endpoint, control: ControlChannel) -> int:
-    """Run a loaded engine to its end; returns the exit code."""
+    """Run a loaded engine until it fails; returns the exit code."""
     gc.collect()
     gc.freeze()  # what is loaded stays: the collector need not walk it between steps
     control.report(EngineReady(core.info))
@@ -76,7 +76,6 @@ def serve(core: EngineCore, endpoint: Endpoint, control: ControlChannel) -> int:
         core.scheduler.refuse_all(death)
         endpoint.send(core.scheduler.collect())
         return 1
-    return 0
 
 
 def load_failure(error: Exception) -> OctavoError:

@@ -153,8 +153,6 @@ class Engines:
             case control.StatsReply(stats):
                 self._count(engine, stats)
                 engine.answered += 1
-            case control.Drained():
-                pass
 
     def _count(self, engine: EngineProcess, now: EngineStats) -> None:
         totals, before = self.totals(engine.config.name, engine.config.version), engine.stats
