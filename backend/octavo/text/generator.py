@@ -81,11 +81,6 @@ class Generation:
         """Tokens of all samples so far."""
         return sum(sample.num_tokens for sample in self._samples)
 
-    @property
-    def finish_reasons(self) -> list[str | None]:
-        """One per sample; None for one that did not come to an end."""
-        return [sample.finish_reason for sample in self._samples]
-
     def start(self, prompt_token_ids: list[int]) -> None:
         """Send one engine request per sample. Raises what ``EngineClient.submit`` raises."""
         self.prompt_token_ids = prompt_token_ids
