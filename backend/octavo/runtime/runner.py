@@ -119,7 +119,10 @@ class ModelRunner:
         return StepOutput(tokens, {int(picks[at]): [entry] for at, entry in logprobs.items()}, scored)
 
     def _score_prompts(self, step: StepInput, hidden: torch.Tensor) -> dict[int, list[TokenLogprobs]]:
-        """The prompt tokens that follow this step's positions, for rows that asked: position p scores the token at p + 1."""
+        """The prompt tokens that follow this step's positions, for rows that asked: position p scores the token at p + 1.
+
+        A prompt that is scored to its end is forgotten.
+        """
         scored = {}
         first_tokens = np.cumsum(step.query_lens) - step.query_lens
         for at, row in enumerate(step.rows.tolist()):
@@ -132,6 +135,8 @@ class ModelRunner:
                 (there,) = self._courier.send([targets])
                 before = hidden[begin : begin + len(targets)]
                 scored[at] = prompt_logprobs(before, there, wish.rivals, self._decoder.logits, self.info.vocab_size)
+            if context + 1 >= len(wish.token_ids):
+                del self._rows.prompts[row]
         return scored
 
 

@@ -109,6 +109,14 @@ def test_logprobs_of_prompt_and_answer_are_transformers_own(
             check(entry, token, rivals[at >= len(prompt)], expected[at - 1])
 
 
+@pytest.mark.parametrize("budget", [2048, 32])
+def test_a_prompt_is_forgotten_once_it_is_scored(engine: Callable, runner: ModelRunner, budget: int) -> None:
+    """No later step may look for prompts to score."""
+    for length in (1, 2, 33, 90):
+        engine(max_num_batched_tokens=budget).run([request(0, length, temperature=0, max_tokens=2, prompt_logprobs=0)])
+        assert not runner._rows.prompts
+
+
 def test_prompt_logprobs_survive_a_preemption(config: EngineConfig, runner: ModelRunner, engine_type: type) -> None:
     wishes = [request(at, 60 + at, temperature=0, max_tokens=60, prompt_logprobs=1, ignore_eos=True) for at in range(4)]
     roomy, tight = engine_type(config, runner), engine_type(config, runner, num_pages=22)
