@@ -44,7 +44,7 @@ class Generation:
 
     What was not read yet is merged into the next chunk, so a slow reader holds no more than the answer. Whoever stops
     reading early must call ``cancel``. The public attributes are for metrics and complete once ``over`` is true;
-    ``finished_at`` and ``first_token_at`` are seconds of ``time.monotonic``.
+    ``finished_at`` and ``first_token_at`` are seconds of ``time.monotonic``; ``num_generation_tokens`` is of all samples.
     """
 
     def __init__(self, request: GenerateRequest, client: EngineClient, samples: list[Sample], observer: Observer) -> None:
@@ -55,6 +55,7 @@ class Generation:
         self.finished_at: float | None = None
         self.prompt_token_ids: list[int] = []
         self.num_cached_tokens = 0
+        self.num_generation_tokens = 0
         self.queue_seconds: float | None = None
         self.error: OctavoError | None = None
         self._client = client
@@ -75,11 +76,6 @@ class Generation:
     def num_prompt_tokens(self) -> int:
         """Length of the prompt in tokens."""
         return len(self.prompt_token_ids)
-
-    @property
-    def num_generation_tokens(self) -> int:
-        """Tokens of all samples so far."""
-        return sum(sample.num_tokens for sample in self._samples)
 
     def start(self, prompt_token_ids: list[int]) -> None:
         """Send one engine request per sample. Raises what ``EngineClient.submit`` raises."""
@@ -155,8 +151,10 @@ class Generation:
             self._note_time(sample, len(output.token_ids))
         if output.token_ids or output.finish is not None:
             self._fresh = True
+        before = sample.num_tokens
         if sample.add(output):
             self._client.abort(output.id)
+        self.num_generation_tokens += sample.num_tokens - before
         if sample.finish_reason is not None:
             del self._open[output.id]
         if not self._open:
