@@ -14,6 +14,10 @@ log = logging.getLogger(__name__)
 
 Config = Mapping[str, Any]
 
+# No model comes near these; a number beyond them would be loaded for hours or fail in some library's words.
+LARGEST_SIZE = 2**31 - 1
+MOST_LAYERS = 1024
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The snapshot's ``config.json``, its end-of-sequence tokens joined by those of ``generation_config.json``."""
@@ -40,7 +44,7 @@ def shape_of(config: Config) -> ModelShape:
         vocab_size=_size(config, "vocab_size"),
         hidden_size=hidden,
         intermediate_size=_size(config, "intermediate_size"),
-        num_layers=_size(config, "num_hidden_layers"),
+        num_layers=_size(config, "num_hidden_layers", most=MOST_LAYERS),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
@@ -95,13 +99,13 @@ def _max_len(config: Config, rope: Rope) -> int:
     return min(window, rope.max_len)
 
 
-def _size(config: Config, key: str, default: int | None = None) -> int:
+def _size(config: Config, key: str, default: int | None = None, most: int = LARGEST_SIZE) -> int:
     value = config.get(key)
     value = default if value is None else value
     if value is None:
         raise LoadFailed(f"The model's config lacks '{key}'.")
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise LoadFailed(f"The model's config has '{key}' {value!r}, which must be a positive whole number.")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise LoadFailed(f"The model's config has '{key}' {value!r}, which must be a whole number from 1 to {most}.")
     return value
 
 
@@ -129,7 +133,7 @@ def _read_json(file: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LoadFailed(f"The file '{file.name}' is not valid JSON.") from error
     if not isinstance(content, dict):
         raise LoadFailed(f"The file '{file.name}' must hold a JSON object.")

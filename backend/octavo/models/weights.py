@@ -103,7 +103,7 @@ def _indexed(index: Path) -> list[str]:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         if all(Path(name).name == name for name in names):
             return names
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LoadFailed(f"The file '{index.name}' is not an index of safetensors files.") from error
     raise LoadFailed(f"The file '{index.name}' names files outside of its folder.")
 

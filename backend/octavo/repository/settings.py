@@ -58,10 +58,10 @@ class ModelSettings(BaseModel):
     dtype: Annotated[Literal["float16", "bfloat16", "float32"] | None, BeforeValidator(_dtype)] = None
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")
     max_model_len: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_length)] = None
-    max_num_seqs: int = Field(default=256, ge=1)
-    max_num_batched_tokens: int = Field(default=2048, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1, le=2**16)
+    max_num_batched_tokens: int = Field(default=2048, ge=1, le=2**24)
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
-    kv_cache_memory_bytes: int | None = Field(default=None, ge=1)
+    kv_cache_memory_bytes: int | None = Field(default=None, ge=1, le=2**50)
     block_size: Annotated[Literal[16, 32, 64, 128] | None, BeforeValidator(_whole)] = None
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True

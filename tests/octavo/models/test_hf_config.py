@@ -42,8 +42,9 @@ def test_what_is_left_unsaid():
         ({"rope_scaling": {"type": "linear", "factor": 0}}, "'linear' of the model's config has a value that cannot be right"),
         ({"partial_rotary_factor": 0.5}, "A partial_rotary_factor other than 1 is not supported"),
         ({"hidden_size": None}, "The model's config lacks 'hidden_size'"),
-        ({"hidden_size": "big"}, "'hidden_size' 'big', which must be a positive whole number"),
-        ({"num_hidden_layers": 0}, "'num_hidden_layers' 0, which must be a positive whole number"),
+        ({"hidden_size": "big"}, "'hidden_size' 'big', which must be a whole number from 1"),
+        ({"num_hidden_layers": 0}, "'num_hidden_layers' 0, which must be a whole number from 1"),
+        ({"num_hidden_layers": 10**9}, "'num_hidden_layers' 1000000000, which must be a whole number from 1 to 1024"),
         ({"num_key_value_heads": 3}, "4 heads of 8 dimensions cannot share 3 key-value heads"),
     ],
 )
@@ -113,7 +114,14 @@ def test_end_tokens_of_both_files(tmp_path):
     assert shape_of(read_config(tmp_path)).eos_token_ids == (7, 2)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "'config.json' is not valid JSON"), ("[1]", "must hold a JSON object")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "'config.json' is not valid JSON"),
+        ("[1]", "must hold a JSON object"),
+        ("[" * 100_000, "'config.json' is not valid JSON"),
+    ],
+)
 def test_a_damaged_config(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(LoadFailed, match=message):

@@ -41,6 +41,8 @@ def test_values(settings: dict, name: str, value: object) -> None:
     ("name", "value"),
     [
         ("max_num_seqs", 0),
+        ("max_num_seqs", 10**9),
+        ("kv_cache_memory_bytes", 2**62),
         ("max_num_batched_tokens", "many"),
         ("max_model_len", 0),
         ("gpu_memory_utilization", 0),
