@@ -4,6 +4,8 @@ A text is a whole sentence that says what was wrong and what would be right. It 
 internal and nothing of another request. Transports map ``kind`` to their own codes in one table each.
 """
 
+import logging
+import secrets
 from enum import IntEnum
 
 import msgspec
@@ -127,6 +129,13 @@ class ErrorFrame(msgspec.Struct, frozen=True, array_like=True):
     def exception(self) -> OctavoError:
         """The exception that this frame carries."""
         return _TYPES[self.kind](self.text)
+
+
+def internal(error: BaseException, log: logging.Logger) -> Internal:
+    """The error to send in place of ``error``, a bug of ours, which is logged with its trace under the same id."""
+    mark = secrets.token_hex(4)
+    log.error("Internal error %s", mark, exc_info=error)
+    return Internal(f"An internal error has ended this request; the server's log has the details under the id {mark}.")
 
 
 def shown(name: str) -> str:

@@ -12,10 +12,9 @@ import msgspec
 import uvloop
 
 from octavo.engine.lifeline import die_with_parent, name_process
-from octavo.errors import ErrorFrame, OctavoError
+from octavo.errors import ErrorFrame, OctavoError, internal
 from octavo.serving import control
 from octavo.serving.control import FrontEndSetup, ModelCounters, SupervisorMessage
-from octavo.serving.failures import internal
 from octavo.serving.grpc.server import grpc_server
 from octavo.serving.http.app import health_app
 from octavo.serving.http.listen import HttpServer

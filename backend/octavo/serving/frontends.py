@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 
-from octavo.errors import ErrorFrame, OctavoError
+from octavo.errors import ErrorFrame, OctavoError, internal
 from octavo.serving import control
 from octavo.serving.backoff import Backoff
 from octavo.serving.children import Child
 from octavo.serving.control import FrontEndMessage, FrontEndSetup, ModelCall, ModelEntry, Table
-from octavo.serving.failures import internal
 from octavo.serving.hub import Hub
 from octavo.serving.news import News
 from octavo.serving.statistics import Ledger

@@ -14,7 +14,7 @@ import msgspec
 
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, TokenLogprobs
-from octavo.errors import Cancelled, Internal, OctavoError
+from octavo.errors import Cancelled, OctavoError, internal
 from octavo.text.admission import Admission
 from octavo.text.request import GenerateChunk, GenerateRequest
 from octavo.text.sample import Sample
@@ -134,9 +134,8 @@ class Generation:
         """The engine client's sink. What fails here is a bug of ours, and the reader must not wait for ever."""
         try:
             self._read(output)
-        except Exception:
-            log.exception("An output could not be read")
-            self.fail(Internal("The answer could not be read; the server's log says why."))
+        except Exception as error:
+            self.fail(internal(error, log))
 
     def _read(self, output: EngineOutput) -> None:
         sample = self._open.get(output.id)
@@ -228,9 +227,8 @@ class Generator:
             self._start(generation, encoding.result())
         except OctavoError as error:
             generation.fail(error)
-        except Exception:
-            log.exception("A prompt could not be tokenised")
-            generation.fail(Internal("The prompt could not be tokenised; the server's log says why."))
+        except Exception as error:
+            generation.fail(internal(error, log))
 
 
 def _engine_request(request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int) -> EngineRequest:

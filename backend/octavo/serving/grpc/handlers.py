@@ -7,8 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from octavo.errors import Internal, OctavoError, Unsupported
-from octavo.serving.failures import internal
+from octavo.errors import Internal, OctavoError, Unsupported, internal
 from octavo.serving.grpc.errors import UNPARSABLE, code_of, status_text
 from octavo.serving.traffic import Traffic
 from octavo.wire import pb
