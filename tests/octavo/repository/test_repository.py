@@ -104,7 +104,12 @@ def test_broken_models_do_not_hide_the_good(root: Path, add_model) -> None:
     (root / "lost+found").mkdir()
     repository = ModelRepository([root])
     assert repository.names() == ["batch", "bytes", "empty", "good", "text"]
-    reasons = {"batch": "max_batch_size", "bytes": "is not UTF-8", "empty": "at least one version", "text": "does not parse at line 1"}
+    reasons = {
+        "batch": "max_batch_size",
+        "bytes": "is not UTF-8",
+        "empty": "at least one version",
+        "text": "does not parse at line 1",
+    }
     for name, text in reasons.items():
         with pytest.raises(LoadFailed, match=text):
             repository.spec(name)
