@@ -49,8 +49,9 @@ def test_a_unary_request_for_a_stream_gets_it_whole(client: triton.InferenceServ
 def test_a_deadline_frees_the_pages(server: Server, client: triton.InferenceServerClient) -> None:
     server.wait_until_free()
     cancelled = server.metric("nv_inference_request_failure", reason="CANCELED")
+    endless = infer_request(max_tokens=1900, stream=False, n=64, temperature=1.0)
     with pytest.raises(grpc.RpcError) as caught:
-        client._client_stub.ModelInfer(infer_request(max_tokens=1900, stream=False), timeout=0.5)
+        client._client_stub.ModelInfer(endless, timeout=3)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     server.wait_until_free()
     assert server.metric("nv_inference_request_failure", reason="CANCELED") == cancelled + 1

@@ -170,7 +170,7 @@ def test_counters_outlive_an_engine(three: Server) -> None:
 
 
 def serves(server: Server) -> bool:
-    with Stream(server.grpc, timeout=10) as stream:
+    with Stream(server.grpc, timeout=30) as stream:
         stream.send(infer_request(max_tokens=1))
         try:
             return not next(stream).error_message

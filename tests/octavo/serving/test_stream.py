@@ -164,8 +164,8 @@ def test_what_a_slow_reader_does_not_read_is_merged(server: Server, client: trit
 def test_who_leaves_takes_their_pages_along(server: Server, end: str) -> None:
     server.wait_until_free()
     cancelled = server.metric("nv_inference_request_failure", reason="CANCELED")
-    with Stream(server.grpc, timeout=1.0 if end == "deadline" else 60) as stream:
-        stream.send(*(infer_request("x" * 40, 1900, request_id=str(n)) for n in range(4)))
+    with Stream(server.grpc, timeout=5 if end == "deadline" else 60) as stream:
+        stream.send(*(infer_request("x" * 40, 1900, str(n), n=32, temperature=1.0) for n in range(4)))
         next(stream)
         assert server.metric("vllm:num_requests_running") > 0
         if end == "cancel":
@@ -177,7 +177,7 @@ def test_who_leaves_takes_their_pages_along(server: Server, end: str) -> None:
         if end == "disconnect":
             stream._channel.close()
         server.wait_until_free()
-    assert time.monotonic() - gone < 5
+    assert time.monotonic() - gone < 20
     assert server.metric("nv_inference_request_failure", reason="CANCELED") == cancelled + 4
 
 
