@@ -44,7 +44,7 @@ def show(title: str, rows: list[Row], peer_name: str | None = None) -> None:
 def write(path: Path, title: str, settings: Mapping[str, object], rows: list[Row]) -> None:
     """Write ``rows`` with what is needed to repeat them to ``path`` as JSON."""
     figures = [{**row._asdict(), "ratio": row.ratio} for row in rows]
-    machine = {"python": platform.python_version(), "platform": platform.platform(), "machine": platform.machine()}
+    machine = {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     path.write_text(json.dumps({"benchmark": title, "machine": machine, "settings": settings, "figures": figures}, indent=1) + "\n")
 
 
