@@ -62,18 +62,12 @@ EngineReport = EngineReady | EngineFailed | StatsReply
 EngineOrder = StatsQuery | FrontEndGone
 
 _encoder = msgspec.msgpack.Encoder()
-_reports: msgspec.msgpack.Decoder[EngineReport] = msgspec.msgpack.Decoder(EngineReport)
 _orders: msgspec.msgpack.Decoder[EngineOrder] = msgspec.msgpack.Decoder(EngineOrder)
 
 
 def encode(message: EngineReport | EngineOrder) -> bytes:
     """The frame of one message, either way."""
     return _encoder.encode(message)
-
-
-def decode_report(frame: bytes) -> EngineReport:
-    """What an engine reports; raises ``msgspec.MsgspecError`` for anything else."""
-    return _reports.decode(frame)
 
 
 class ControlChannel:

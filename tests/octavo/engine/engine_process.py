@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from octavo.engine.control import EngineOrder, EngineReady, EngineReport, EngineSpec, StatsQuery, StatsReply, decode_report, encode
+from octavo.engine.control import EngineOrder, EngineReady, EngineReport, EngineSpec, StatsQuery, StatsReply, encode
 from octavo.engine.messages import EngineStats
 
 from .fakes import make_config
@@ -44,7 +44,7 @@ class EngineProcess:
         assert self._control.poll(PATIENCE_MS), "the engine says nothing"
         identity, frame = self._control.recv_multipart()
         assert identity == b"fake/1"
-        return decode_report(frame)
+        return msgspec.msgpack.decode(frame, type=EngineReport)
 
     def order(self, order: EngineOrder) -> None:
         self.order_raw(encode(order))
