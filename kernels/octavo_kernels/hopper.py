@@ -1,0 +1,40 @@
+"""Programmatic dependent launch: a kernel's programs start while its predecessor ends. Knows devices, no kernel.
+
+Between its start and ``after_predecessor`` a kernel may read constants only (weights, tables): whatever another kernel of the chain
+writes is there after it, and not before. Every program of a kernel that is launched so must pass it, early exits included.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+
+class Launch(NamedTuple):
+    """``PDL``: the constexpr of the kernel. ``options``: what its launch takes beside ``num_warps`` and the like."""
+
+    PDL: bool
+    options: dict[str, bool]
+
+
+@triton.jit
+def let_successor_start(PDL: tl.constexpr):
+    """The next kernel's programs may take what room this one leaves; they wait themselves for what this one writes."""
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def after_predecessor(PDL: tl.constexpr):
+    """From here on everything that earlier kernels wrote is visible."""
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+
+
+@lru_cache
+def pdl(device: torch.device) -> Launch:
+    """How to launch on ``device``: programmatically dependent from compute capability 9.0 on, else plainly."""
+    able = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    return Launch(able, {"launch_pdl": True} if able else {})
