@@ -1,29 +1,18 @@
-"""One engine in this process, without sockets: requests in, per-token times out. ``latency`` and ``throughput`` use it."""
+"""One engine in this process, without sockets: requests in, the times of their tokens out."""
 
 import time
-from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
+from octavo.bench.recording import Recording
 from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore
-from octavo.engine.messages import EngineRequest, Submit
+from octavo.engine.messages import Abort, EngineRequest, Submit
 from octavo.engine.process import load_runner
 from octavo.sampling import SamplingParams
 
 _CLIENT = b"bench"
-
-
-@dataclass
-class Trace:
-    """When the tokens of one request came, in seconds since all of the run's requests were submitted."""
-
-    token_times: list[float] = field(default_factory=list)
-    token_ids: list[int] = field(default_factory=list)
-    num_cached: int = 0
-
-    @property
-    def decode_rate(self) -> float:
-        """Tokens per second from the first token to the last."""
-        return (len(self.token_times) - 1) / (self.token_times[-1] - self.token_times[0])
+GREEDY = SamplingParams(temperature=0)
 
 
 class InProcessEngine:
@@ -34,22 +23,49 @@ class InProcessEngine:
         self.core = EngineCore(config, load_runner(config))
         self._next_id = 0
 
-    def generate(self, prompts: list[list[int]], new_tokens: int) -> list[Trace]:
-        """Run all prompts at once, greedy, exactly ``new_tokens`` each. ``RuntimeError`` if the engine refuses one."""
-        sampling = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
-        requests = [EngineRequest(self._next_id + i, prompt, sampling) for i, prompt in enumerate(prompts)]
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that were found in the prefix cache so far."""
+        return self.core.scheduler.stats().prefix_hits
+
+    @property
+    def num_steps(self) -> int:
+        """Steps so far."""
+        return self.core.scheduler.stats().steps
+
+    def submit(self, prompts: list[list[int]], new_tokens: int | list[int], sampling: SamplingParams = GREEDY) -> list[int]:
+        """Send all prompts at once, for exactly ``new_tokens`` each (or one number for each); their ids, ascending by one."""
+        counts = [new_tokens] * len(prompts) if isinstance(new_tokens, int) else new_tokens
+        wishes = {count: replace(sampling, max_tokens=count, ignore_eos=True) for count in set(counts)}
+        ids = range(self._next_id, self._next_id + len(prompts))
         self._next_id += len(prompts)
-        traces = {request.id: Trace() for request in requests}
-        start = time.perf_counter()
+        requests = [EngineRequest(*each) for each in zip(ids, prompts, map(wishes.__getitem__, counts), strict=True)]
         self.core.handle(_CLIENT, Submit(requests))
+        return list(ids)
+
+    def step(self) -> list[int]:
+        """One step: the id of the request of every token that it made. ``RuntimeError`` if the engine refused one."""
+        frame = self.core.step().get(_CLIENT)
+        if frame is None:
+            return []
+        for output in frame.outputs:
+            if output.error is not None:
+                raise RuntimeError(output.error.text)
+        return frame.ids + [output.id for output in frame.outputs for _ in output.token_ids]
+
+    def cancel(self, ids: list[int]) -> None:
+        """End these requests."""
+        self.core.handle(_CLIENT, Abort(ids))
+
+    def generate(self, prompts: list[list[int]], new_tokens: int | list[int], sampling: SamplingParams = GREEDY) -> Recording:
+        """Run all prompts to their ends; see ``submit``."""
+        ends: list[float] = []
+        made: list[list[int]] = []
+        start = time.perf_counter()
+        first = self.submit(prompts, new_tokens, sampling)[0]
         while not self.core.scheduler.idle:
-            outputs = self.core.step().get(_CLIENT, [])
-            now = time.perf_counter() - start
-            for output in outputs:
-                if output.error is not None:
-                    raise RuntimeError(output.error.text)
-                trace = traces[output.id]
-                trace.token_times += [now] * len(output.token_ids)
-                trace.token_ids += output.token_ids
-                trace.num_cached = output.num_cached_tokens or trace.num_cached
-        return list(traces.values())
+            ids = self.step()
+            if ids:
+                ends.append(time.perf_counter() - start)
+                made.append(ids)
+        return Recording(len(prompts), ends, made, first)

@@ -18,9 +18,10 @@ def run(engine: InProcessEngine, peer: Transformers | None, input_len: int, outp
     engine.generate(random_prompts(1, input_len, vocab, seed=1), 8)
     for number in range(rounds):
         (prompt,) = random_prompts(1, input_len, vocab, seed=100 + number)
-        (trace,) = engine.generate([prompt], output_len)
-        ours.append(trace.decode_rate)
-        firsts.append(trace.token_times[0])
+        recording = engine.generate([prompt], output_len)
+        first = float(recording.first_tokens[0])
+        ours.append((output_len - 1) / (recording.seconds - first))
+        firsts.append(first)
         if peer is not None:
             timing = peer.generate([prompt], output_len)
             theirs.append((output_len - 1) / (timing.total - timing.first))
@@ -41,9 +42,14 @@ def _prefix_times(engine: InProcessEngine, rounds: int) -> tuple[float, float]:
     for number in range(rounds):
         (prefix,) = random_prompts(1, PREFIX_TOKENS, vocab, seed=1000 + number)
         tails = random_prompts(2, _TAIL_TOKENS, vocab, seed=2000 + number)
-        fresh, cached = (engine.generate([prefix + tail], 1)[0] for tail in tails)
-        assert fresh.num_cached == 0
-        assert cached.num_cached == PREFIX_TOKENS
-        firsts.append(fresh.token_times[0])
-        seconds.append(cached.token_times[0])
+        firsts.append(_first_token(engine, prefix + tails[0], 0))
+        seconds.append(_first_token(engine, prefix + tails[1], PREFIX_TOKENS))
     return median(firsts), median(seconds)
+
+
+def _first_token(engine: InProcessEngine, prompt: list[int], due: int) -> float:
+    """Seconds to the first token of a prompt of which ``due`` tokens are cached."""
+    before = engine.cached_tokens
+    first = engine.generate([prompt], 1).seconds
+    assert engine.cached_tokens - before == due
+    return first

@@ -1,4 +1,4 @@
-"""``octavo bench``: flags of the three measurements, mapped to one call each; prints a table and writes JSON."""
+"""``octavo bench``: flags of each measurement, mapped to one call; prints a table and writes JSON."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from octavo.repository.settings import LoadFormat
+
 if TYPE_CHECKING:
     from octavo.bench.engine import InProcessEngine
     from octavo.bench.peers import Transformers
     from octavo.bench.report import Row
 
-bench = typer.Typer(help="Measure this machine: latency, throughput and a whole server.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Measure this machine: latency, throughput, a whole server, and an engine's phases beside a peer's.", no_args_is_help=True
+)
 
 
 class Peer(StrEnum):
@@ -30,6 +34,7 @@ InputLen = Annotated[int, typer.Option(min=1, help="Prompt tokens.")]
 OutputLen = Annotated[int, typer.Option(min=2, help="New tokens.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; the medians count.")]
 REPOSITORY = Path("model_repository")
+PHASES = "b1,b8,b64,b256,ctx8k_b32,prefill1k,prefill8k,thr_128_128,samp_128_128,thr_1k_1k,itl"
 
 
 @bench.command()
@@ -83,6 +88,54 @@ def serve(
 
     name = model or ModelRepository([model_repository]).names()[0]
     _report("serve", run(model_repository, name, lanes, requests, words, output_len), None, json, locals())
+
+
+@bench.command()
+def offline(
+    model: Annotated[Path, typer.Argument(help="A snapshot's folder, for dummy weights one with a config.json; or a .gguf file.")],
+    load_format: Annotated[LoadFormat, typer.Option(help="dummy draws random weights on the device.")] = LoadFormat.AUTO,
+    phases: Annotated[
+        str, typer.Option(help="Comma-separated: names, in/out/requests, itl, or start for the start-up alone.")
+    ] = PHASES,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    max_num_seqs: Annotated[int, typer.Option(min=1, help="Most requests that run at once.")] = 512,
+    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = 8192,
+    peer: Annotated[list[Path] | None, typer.Option(help="A peer's figures, from octavo.bench.vllm. Repeatable.")] = None,
+    json: Annotated[Path, typer.Option("--json", help="Where to write the figures, after each phase.")] = Path(
+        "bench-offline.json"
+    ),
+) -> None:
+    """One engine, random prompts: each phase's rates, beside what the device can do and what a peer did."""
+    from octavo.bench.offline import check_fits, prepare, run
+    from octavo.bench.phases import parse_phases
+
+    config, shape = prepare(model, load_format, device, max_num_seqs, max_num_batched_tokens)
+    try:
+        plan = parse_phases(phases)
+        check_fits(plan, config.max_model_len or shape.max_len)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--phases") from None
+    for measurement in run(config, shape, plan):
+        measurement.write(json)
+        typer.echo(measurement.progress)
+    compare(json, peer or [])
+
+
+@bench.command()
+def compare(
+    ours: Annotated[Path, typer.Argument(help="What octavo bench offline wrote.")],
+    peers: Annotated[list[Path] | None, typer.Argument(help="Peers' figures, from octavo.bench.vllm.")] = None,
+) -> None:
+    """The figures of a run as Markdown tables: alone, and beside peers' of the same sitting."""
+    from octavo.bench.results import read_ours, read_peer
+    from octavo.bench.tables import comparison_table, notes, phases_table
+
+    measurement = read_ours(ours)
+    for line in notes(measurement):
+        typer.echo(line)
+    typer.echo("\n" + phases_table(measurement))
+    if peers:
+        typer.echo("\n" + comparison_table(measurement, [read_peer(path) for path in peers]))
 
 
 def _load(repository: Path, model: str | None, compare: Peer | None) -> "tuple[InProcessEngine, Transformers | None]":

@@ -25,3 +25,43 @@ def test_a_measurement_prints_a_table_and_writes_json(command: str, flags: list[
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert kept["benchmark"] == command
     assert all(figure["value"] > 0 for figure in kept["figures"])
+
+
+@pytest.fixture
+def config_only(tmp_path: Path) -> Path:
+    """A folder that holds nothing but the config of a tiny Llama."""
+    config = {
+        "model_type": "llama", "vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "dtype": "float32",
+    }  # fmt: skip
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_offline_with_random_weights_beside_a_peer(config_only: Path, tmp_path: Path) -> None:
+    file, peer = tmp_path / "ours.json", tmp_path / "other.json"
+    peer.write_text(json.dumps([{"phase": "16/8/4", "n": 4, "isl": 16, "osl": 8, "seconds": 100.0}]), encoding="utf-8")
+    flags = ["--load-format=dummy", "--phases=16/8/4,32/1/2,4/3/20", "--max-num-seqs=12", "--device=cpu"]
+    done = CliRunner().invoke(app, ["bench", "offline", str(config_only), f"--json={file}", f"--peer={peer}", *flags])
+    assert done.exit_code == 0, done.output
+    assert "Start to first token" in done.output
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    assert kept["settings"]["model"] == "tiny"
+    assert all(value > 0 for value in (*kept["ceilings"].values(), *kept["start"].values()))
+    assert [phase["phase"] for phase in kept["phases"]] == ["16/8/4", "32/1/2", "4/3/20"]
+    assert kept["phases"][0]["decode"]["steps"] == 7
+    assert [phase["decode"] for phase in kept["phases"][1:]] == [None, None]
+    again = CliRunner().invoke(app, ["bench", "compare", str(file), str(peer)])
+    assert again.exit_code == 0, again.output
+    assert again.output in done.output
+
+
+@pytest.mark.parametrize(
+    ("phases", "why"), [("b3", "is no phase"), ("250/7/1", "has requests of 257 tokens"), ("itl", "at most 256")]
+)
+def test_offline_refuses_what_it_cannot_run(config_only: Path, phases: str, why: str) -> None:
+    done = CliRunner().invoke(app, ["bench", "offline", str(config_only), "--load-format=dummy", f"--phases={phases}"])
+    assert done.exit_code == 2
+    assert why in " ".join(done.output.replace("│", " ").split())
