@@ -48,7 +48,10 @@ def main() -> None:
 
     keep({"phase": START, "seconds": process_seconds()})
     for number, phase in enumerate(plan.phases):
-        keep(_measure(engine, phase, random_prompts(phase.requests, phase.input_len, vocab, number + 1)))
+        try:
+            keep(_measure(engine, phase, random_prompts(phase.requests, phase.input_len, vocab, number + 1)))
+        except Exception as error:  # another's engine: the other phases may still do
+            print(f"{phase.name}: {error!r}", flush=True)
     if plan.itl:
         result = itl.run(engine, vocab, engine.max_model_len)
         keep({"phase": ITL, **{name: getattr(result, name) for name in result.__struct_fields__}})
