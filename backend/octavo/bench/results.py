@@ -1,4 +1,4 @@
-"""What an offline measurement keeps: one JSON file of ours, and the rows of a peer's. Knows no engine and no table."""
+"""What measurements of one engine keep: JSON files of ours, and the rows of a peer's. Knows no engine and no table."""
 
 from pathlib import Path
 
@@ -82,9 +82,27 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
             return "itl: done"
         return f"{self.phases[-1].phase}: {self.phases[-1].seconds:.3f} s" if self.phases else f"start: {self.start.seconds:.1f} s"
 
-    def write(self, path: Path) -> None:
-        """Replace ``path`` with all of it as JSON."""
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+class Line(msgspec.Struct, frozen=True):
+    """One kernel of a step, at the same place of every layer: how often, microseconds each, and the rate of what it must read."""
+
+    name: str
+    part: str
+    times: int
+    microseconds: float
+    gb_s: float | None
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of ``rows`` rows. ``copy_gb_s``: the device's ceiling."""
+
+    benchmark: str = "profile"
+    machine: dict[str, str | None]
+    model: str
+    rows: int
+    context: int
+    copy_gb_s: float
+    lines: list[Line]
 
 
 class PeerResult(msgspec.Struct, frozen=True):
@@ -96,8 +114,13 @@ class PeerResult(msgspec.Struct, frozen=True):
     itl: ItlResult | None
 
 
+def write(result: Measurement | Profile, path: Path) -> None:
+    """Replace ``path`` with all of it as JSON."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+
+
 def read_ours(path: Path) -> Measurement:
-    """A file that ``Measurement.write`` wrote. Raises ``ValueError`` if it is not one."""
+    """A measurement that ``write`` wrote. Raises ``ValueError`` if it is not one."""
     return msgspec.json.decode(path.read_bytes(), type=Measurement)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from octavo.bench.itl import ItlResult
-from octavo.bench.results import Measurement, PeerResult, PhaseResult, Rates, Timing
+from octavo.bench.results import Line, Measurement, PeerResult, PhaseResult, Profile, Rates, Timing
 
 _FEW = 64  # up to so many requests a phase is about its steps, above it about its rate
 _NOTHING = "–"
+_LONGEST_NAME = 40
 
 
 def phases_table(ours: Measurement) -> str:
@@ -62,6 +63,29 @@ def notes(ours: Measurement) -> list[str]:
             f"{gaps.ttft_p50_ms:.0f} (p50) and {gaps.ttft_max_ms:.0f} (longest)."
         )
     return lines
+
+
+def profile_table(profile: Profile) -> str:
+    """Every kernel of a step: its cost, its share, and the rate of what it reads."""
+    total = sum(_cost(line) for line in profile.lines)
+    header = ["kernel", "part", "times", "µs each", "µs a step", "of the step", "GB/s", "of ceiling"]
+    rows = [
+        [
+            line.name[:_LONGEST_NAME], line.part, str(line.times), f"{line.microseconds:.2f}", f"{_cost(line):.1f}",
+            f"{_cost(line) / total:.1%}", *_read(line.gb_s, profile.copy_gb_s),
+        ]
+        for line in profile.lines
+    ]  # fmt: skip
+    return _markdown(header, [*rows, ["all", "", "", "", f"{total:.1f}", "100%", "", ""]])
+
+
+def _cost(line: Line) -> float:
+    """Microseconds of a step."""
+    return line.times * line.microseconds
+
+
+def _read(gb_s: float | None, ceiling: float) -> list[str]:
+    return ["", ""] if gb_s is None else [_number(gb_s), f"{gb_s / ceiling:.0%}"]
 
 
 def _phase_rows(ours: Measurement, peers: Sequence[PeerResult]) -> Iterator[list[str]]:

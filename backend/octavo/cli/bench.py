@@ -33,7 +33,11 @@ Json = Annotated[Path | None, typer.Option("--json", help="Where to write the fi
 InputLen = Annotated[int, typer.Option(min=1, help="Prompt tokens.")]
 OutputLen = Annotated[int, typer.Option(min=2, help="New tokens.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds; the medians count.")]
+Snapshot = Annotated[Path, typer.Argument(help="A snapshot's folder, for dummy weights one with a config.json; or a .gguf file.")]
+Format = Annotated[LoadFormat, typer.Option(help="dummy draws random weights on the device.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")]
 REPOSITORY = Path("model_repository")
+BATCHED_TOKENS = 8192
 PHASES = "b1,b8,b64,b256,ctx8k_b32,prefill1k,prefill8k,thr_128_128,samp_128_128,thr_1k_1k,itl"
 
 
@@ -92,22 +96,26 @@ def serve(
 
 @bench.command()
 def offline(
-    model: Annotated[Path, typer.Argument(help="A snapshot's folder, for dummy weights one with a config.json; or a .gguf file.")],
-    load_format: Annotated[LoadFormat, typer.Option(help="dummy draws random weights on the device.")] = LoadFormat.AUTO,
+    model: Snapshot,
+    load_format: Format = LoadFormat.AUTO,
     phases: Annotated[
         str, typer.Option(help="Comma-separated: names, in/out/requests, itl, or start for the start-up alone.")
     ] = PHASES,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")] = "auto",
+    device: Device = "auto",
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Most requests that run at once.")] = 512,
-    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = 8192,
+    max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = BATCHED_TOKENS,
     peer: Annotated[list[Path] | None, typer.Option(help="A peer's figures, from octavo.bench.vllm. Repeatable.")] = None,
     json: Annotated[Path, typer.Option("--json", help="Where to write the figures, after each phase.")] = Path(
         "bench-offline.json"
     ),
 ) -> None:
     """One engine, random prompts: each phase's rates, beside what the device can do and what a peer did."""
+    from octavo.engine.process import prepare_threads
+
+    prepare_threads()
     from octavo.bench.offline import check_fits, prepare, run
     from octavo.bench.phases import parse_phases
+    from octavo.bench.results import write
 
     config, shape = prepare(model, load_format, device, max_num_seqs, max_num_batched_tokens)
     try:
@@ -116,9 +124,30 @@ def offline(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--phases") from None
     for measurement in run(config, shape, plan):
-        measurement.write(json)
+        write(measurement, json)
         typer.echo(measurement.progress)
     compare(json, peer or [])
+
+
+@bench.command()
+def profile(
+    model: Snapshot,
+    load_format: Format = LoadFormat.AUTO,
+    device: Device = "auto",
+    rows: Annotated[int, typer.Option(min=1, help="Requests that decode at once.")] = 1,
+    input_len: InputLen = 128,
+    json: Annotated[Path, typer.Option("--json", help="Where to write the figures.")] = Path("bench-profile.json"),
+) -> None:
+    """One decode step, kernel by kernel (CUDA)."""
+    from octavo.bench.offline import prepare
+    from octavo.bench.profile import run
+    from octavo.bench.results import write
+    from octavo.bench.tables import profile_table
+
+    config, shape = prepare(model, load_format, device, max_num_seqs=rows, max_num_batched_tokens=BATCHED_TOKENS)
+    result = run(config, shape, rows, input_len)
+    write(result, json)
+    typer.echo(profile_table(result))
 
 
 @bench.command()

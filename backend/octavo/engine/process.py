@@ -30,11 +30,16 @@ _MAX_CAUSE = 300
 LINGER_MS = 1000
 
 
+def prepare_threads() -> None:
+    """Say how OpenMP's threads wait for work; has an effect until torch is imported."""
+    # Threads that spin for long between operations make a step many times slower when front ends or clients want a core;
+    # threads that sleep at once make it half as fast when nobody does.
+    os.environ.setdefault("GOMP_SPINCOUNT", "6000")
+
+
 def load_runner(config: EngineConfig) -> Runner:
     """Load the model into this process."""
-    # Read when torch loads OpenMP. Threads that spin for long between operations make a step many times slower when front ends
-    # or clients want a core; threads that sleep at once make it half as fast when nobody does.
-    os.environ.setdefault("GOMP_SPINCOUNT", "6000")
+    prepare_threads()
     from octavo.runtime.runner import ModelRunner
 
     return ModelRunner(config)

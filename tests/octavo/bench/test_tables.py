@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from octavo.bench.itl import ItlResult
-from octavo.bench.results import Measurement, PhaseResult, Rates, read_ours, read_peer
+from octavo.bench.results import Line, Measurement, PhaseResult, Profile, Rates, read_ours, read_peer, write
 from octavo.bench.startup import StartUp
-from octavo.bench.tables import comparison_table, notes, phases_table
+from octavo.bench.tables import comparison_table, notes, phases_table, profile_table
 
 GAPS = {
     "quiet_p50_ms": 4.0, "quiet_p99_ms": 5.0, "busy_p50_ms": 6.0, "busy_p99_ms": 8.0, "busy_max_ms": 9.0, "ttft_p50_ms": 200.0,
@@ -40,7 +40,7 @@ def ours(tmp_path: Path) -> Measurement:
         ],
         itl=ItlResult(**GAPS),
     )
-    measurement.write(tmp_path / "ours.json")
+    write(measurement, tmp_path / "ours.json")
     assert read_ours(tmp_path / "ours.json") == measurement
     return measurement
 
@@ -86,3 +86,11 @@ def test_beside_peers(ours: Measurement, tmp_path: Path) -> None:
     assert cells(table, "thr")[2:7] == ["output tok/s", "10,000", "–", "–", "–"]
     assert cells(table, "gap, prompts arriving, p99")[2:7] == ["ms", "8", "–", "80", "10.00 ×"]
     assert cells(table, "start to first token")[2:7] == ["s", "6.5", "65", "–", "10.00 ×"]
+
+
+def test_a_profile() -> None:
+    lines = [Line("gemv", "qkv", 2, 4.0, 3870.0), Line("argmax", "after the layers", 1, 2.0, None)]
+    table = profile_table(Profile(machine={}, model="m", rows=1, context=144, copy_gb_s=4300.0, lines=lines))
+    assert cells(table, "gemv") == ["gemv", "qkv", "2", "4.00", "8.0", "80.0%", "3,870", "90%"]
+    assert cells(table, "argmax")[4:] == ["2.0", "20.0%", "", ""]
+    assert cells(table, "all")[4] == "10.0"
