@@ -14,17 +14,23 @@ from typing import NamedTuple
 
 import torch
 
+from octavo_kernels.reference.decode_inputs import DecodeInputs
+
 __all__ = ["Kernels", "for_device"]
 
 
 class Kernels(NamedTuple):
-    """The six operations, all for one kind of device."""
+    """The operations, all for one kind of device."""
 
+    decode_inputs: Callable[..., DecodeInputs]
+    linear: Callable[..., torch.Tensor]
     rmsnorm: Callable[..., torch.Tensor]
     rope_cache: Callable[..., torch.Tensor]
     paged_decode: Callable[..., torch.Tensor]
     paged_prefill: Callable[..., torch.Tensor]
     swiglu: Callable[..., torch.Tensor]
+    penalise: Callable[..., None]
+    count_tokens: Callable[..., None]
     sample: Callable[..., torch.Tensor]
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from octavo.config import EngineConfig, WeightsFormat
-from octavo.engine.core import EngineCore, Runner
+from octavo.engine.core import EngineCore, Launched, Runner
 from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, Submit, TokenLogprobs
-from octavo.engine.step import StepInput, StepOutput
+from octavo.engine.step import StepInput
 from octavo.sampling import SamplingParams
 
 CLIENT = b"test"
@@ -43,10 +43,11 @@ class FewerPages:
 
     def __init__(self, runner: Runner, num_pages: int) -> None:
         self.info: EngineInfo = msgspec.structs.replace(runner.info, num_pages=num_pages)
+        self.runs_ahead = runner.runs_ahead
         self._runner = runner
 
-    def execute(self, step: StepInput) -> StepOutput:
-        return self._runner.execute(step)
+    def launch(self, step: StepInput) -> Launched:
+        return self._runner.launch(step)
 
 
 class Engine:
@@ -61,7 +62,7 @@ class Engine:
         answers = {request.id: Answer() for request in requests}
         self.core.handle(CLIENT, Submit(requests))
         while not self.core.scheduler.idle:
-            for output in self.core.step().get(CLIENT, []):
+            for output in self.core.step().get(CLIENT, ()):
                 assert output.error is None, output.error
                 answer = answers[output.id]
                 answer.token_ids += output.token_ids

@@ -1,58 +1,57 @@
-"""``StepAssembly``: the arrays of one step out of what the scheduler planned. Knows rows and page tables, decides nothing."""
+"""``StepAssembly``: the arrays of one step out of what the scheduler planned. Knows rows and page numbers, decides nothing."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from octavo.engine.request import Request
+from octavo.engine.rows import RowTable
 from octavo.engine.step import RowStart, StepInput
 
 
 class Plan(NamedTuple):
-    """Who computes how much in one step: decoding requests one token each, ``chunks`` so many of their known tokens.
+    """Who computes how much in one step: the rows ``decodes`` (int64) one token each, ``chunks`` (row, so many known tokens).
 
-    ``num_computed`` of each request already counts this step.
+    ``num_computed`` of each row already counts this step.
     """
 
     starts: list[RowStart]
-    decodes: list[Request]
-    chunks: list[tuple[Request, int]]
+    decodes: np.ndarray
+    chunks: list[tuple[int, int]]
 
 
 class StepAssembly:
-    """The rows' page tables, kept from step to step, and the arrays made of them."""
+    """Collects what has changed in the rows' page tables, and makes the arrays of a step."""
 
-    def __init__(self, num_rows: int, pages_per_row: int) -> None:
-        """``pages_per_row``: the most pages that one request can hold."""
-        self._table = np.zeros((num_rows, pages_per_row), np.int32)
+    def __init__(self) -> None:
+        """Nothing has changed."""
+        self._changes: dict[int, list[tuple[int, int, int]]] = {}
 
     def set_pages(self, row: int, start: int, pages: list[int]) -> None:
         """Row ``row`` holds ``pages`` from its ``start``-th on."""
-        self._table[row, start : start + len(pages)] = pages
+        self._changes.setdefault(row, []).extend((row, start + place, page) for place, page in enumerate(pages))
 
-    def clear_row(self, row: int, num_pages: int) -> None:
-        """Forget a row that held ``num_pages``."""
-        self._table[row, :num_pages] = 0
+    def clear_row(self, row: int) -> None:
+        """The row has no owner: what had changed for the last one no longer matters."""
+        self._changes.pop(row, None)
 
-    def build(self, plan: Plan, page_size: int) -> StepInput:
+    def build(self, plan: Plan, table: RowTable) -> StepInput:
         """The step's arrays, decodes first."""
         first = len(plan.decodes)
-        requests = [*plan.decodes, *(request for request, _ in plan.chunks)]
-        rows = np.array([request.row for request in requests], np.int32)
-        contexts = np.array([request.num_computed for request in requests], np.int32)
-        lens = np.ones(len(requests), np.int32)
+        rows = np.concatenate([plan.decodes, np.array([row for row, _ in plan.chunks], np.int64)])
+        contexts = table.num_computed[rows]
+        lens = np.ones(len(rows), np.int64)
         lens[first:] = [count for _, count in plan.chunks]
-        samples = np.ones(len(requests), np.bool_)
-        samples[first:] = [request.num_computed == request.num_tokens for request, _ in plan.chunks]
-        newest = np.array([request.newest for request in plan.decodes], np.int32)
-        pieces = [request.tokens[request.num_computed - count : request.num_computed] for request, count in plan.chunks]
+        samples = contexts >= table.num_tokens[rows]
+        pieces = [table.tokens[row, end - count : end] for (row, count), end in zip(plan.chunks, contexts[first:], strict=True)]
+        changes = [change for changes in self._changes.values() for change in changes]
+        self._changes = {}
         return StepInput(
             starts=plan.starts,
+            pages=np.array(changes, np.int32).reshape(-1, 3),
             rows=rows,
-            token_ids=np.concatenate([newest, *pieces]),
+            token_ids=np.concatenate([np.zeros(0, np.int32), *pieces]),
             query_lens=lens,
             context_lens=contexts,
-            page_table=self._table[rows, : -(-int(contexts.max()) // page_size)],
             num_decodes=first,
             samples=samples,
         )

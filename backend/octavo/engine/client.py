@@ -103,7 +103,7 @@ class EngineClient:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            for output in self._decoder.decode(frame).outputs:
+            for output in self._decoder.decode(frame):
                 self._deliver(output)
         self._loop.call_soon(self._read)
 

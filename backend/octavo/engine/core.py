@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from typing import NoReturn, Protocol
 
 from octavo.config import EngineConfig
@@ -14,16 +15,26 @@ from octavo.engine.step import StepInput, StepOutput
 log = logging.getLogger(__name__)
 
 
-class Runner(Protocol):
-    """A loaded model on a device.
+class Launched(Protocol):
+    """A step on its way through the device."""
 
-    A step writes the keys and values of all its tokens, layer by layer, before any row of it reads them.
+    def wait(self) -> StepOutput:
+        """What it made, once it has ended."""
+        ...
+
+
+class Runner(Protocol):
+    """A loaded model on a device. Whatever it raises is the end of the engine.
+
+    Steps run in the order in which they are launched. A step writes the keys and values of all its tokens, layer by layer,
+    before any row of it reads them. ``runs_ahead``: how many steps may be launched while the tokens of another are awaited.
     """
 
     info: EngineInfo
+    runs_ahead: int
 
-    def execute(self, step: StepInput) -> StepOutput:
-        """Compute one step; whatever it raises is the end of the engine."""
+    def launch(self, step: StepInput) -> Launched:
+        """Have one step computed after those launched before."""
         ...
 
 
@@ -35,6 +46,7 @@ class EngineCore:
         self.info = runner.info
         self.scheduler = Scheduler(config, runner.info)
         self._runner = runner
+        self._in_flight: deque[tuple[StepInput, Launched]] = deque()
 
     def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
         """Serve until the process is ended. An exception is fatal: the caller reports it and the process ends."""
@@ -51,10 +63,13 @@ class EngineCore:
                 self.scheduler.abort_front_end(client)
 
     def step(self) -> Outputs:
-        """One step, if there is anything to compute, and what it made for each front end."""
+        """Launch one step, if there is anything to compute, and take the results of the oldest if enough are in flight."""
         step = self.scheduler.schedule(time.monotonic())
         if step is not None:
-            self.scheduler.update(step, self._runner.execute(step))
+            self._in_flight.append((step, self._runner.launch(step)))
+        if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
+            ended, launched = self._in_flight.popleft()
+            self.scheduler.update(ended, launched.wait())
         return self.scheduler.collect()
 
     def handle(self, client: bytes, command: EngineCommand) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 import zmq
 
-from octavo.engine.messages import EngineCommand, EngineFrame, EngineOutput
+from octavo.engine.messages import EngineCommand, EngineFrame
 from octavo.errors import OctavoError
 
 log = logging.getLogger(__name__)
@@ -52,13 +52,13 @@ class Endpoint:
             except (msgspec.MsgspecError, OctavoError) as error:
                 log.warning("Dropped a malformed frame of front end %r: %s", client, error)
 
-    def send(self, outputs: Mapping[bytes, list[EngineOutput]]) -> list[bytes]:
-        """Send every front end its outputs in one frame; returns the front ends that are no longer there."""
-        return [client for client, made in outputs.items() if not self._send(client, made)]
+    def send(self, frames: Mapping[bytes, EngineFrame]) -> list[bytes]:
+        """Send every front end its frame; returns the front ends that are no longer there."""
+        return [client for client, frame in frames.items() if not self._send(client, frame)]
 
-    def _send(self, client: bytes, outputs: list[EngineOutput]) -> bool:
+    def _send(self, client: bytes, frame: EngineFrame) -> bool:
         try:
-            self._socket.send_multipart((client, self._encoder.encode(EngineFrame(outputs))), zmq.NOBLOCK)
+            self._socket.send_multipart((client, self._encoder.encode(frame)), zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise

@@ -1,5 +1,6 @@
 """What crosses the socket between front ends and one engine: token ids in, token ids out. No text, no tensor, no pickle."""
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 import msgspec
@@ -66,9 +67,21 @@ class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EngineFrame(msgspec.Struct, frozen=True, array_like=True):
-    """All that one step made for one front end."""
+    """All that one step made for one front end.
 
-    outputs: list[EngineOutput]
+    ``token_ids[i]`` is one more token for the request ``ids[i]``: what most outputs of a large batch come to. All others,
+    those that say more, are ``outputs``.
+    """
+
+    ids: list[int] = []
+    token_ids: list[int] = []
+    outputs: list[EngineOutput] = []
+
+    def __iter__(self) -> Iterator[EngineOutput]:
+        """Every output, one after the other."""
+        for request_id, token_id in zip(self.ids, self.token_ids, strict=True):
+            yield EngineOutput(request_id, [token_id])
+        yield from self.outputs
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -30,7 +30,8 @@ class RowStart(NamedTuple):
     """A request takes row ``row`` of the device's state: what the sampler has to know about it from now on.
 
     ``token_ids``: int32, prompt and everything generated so far (after a preemption there is some). ``seed`` is resolved.
-    ``eos_token_ids`` are those that ``min_tokens`` holds back, empty under ``ignore_eos``.
+    ``eos_token_ids`` are those that ``min_tokens`` holds back, empty under ``ignore_eos``. ``scores_prompt``: whether the
+    logprobs of its prompt are wanted.
     """
 
     row: int
@@ -40,26 +41,29 @@ class RowStart(NamedTuple):
     sample_index: int
     seed: int
     eos_token_ids: tuple[int, ...]
+    scores_prompt: bool
 
 
 class StepInput(NamedTuple):
-    """One step over R rows and T tokens. Rows that decode (one known token each) come first, prefill chunks after them.
+    """One step over R rows. Rows that decode (the token that was last drawn for them) come first, prefill chunks after them.
 
     ``starts``: rows taken since the last step, to be set up before anything else.
-    ``rows``: int32 [R], the persistent row of each. ``token_ids``: int32 [T], row after row.
-    ``query_lens``: int32 [R], tokens of each row in this step, summing to T.
-    ``context_lens``: int32 [R], tokens of each row in the cache when the step is done; a row's positions are
+    ``pages``: int32 [K, 3], what has changed in the rows' page tables since the last step: row, place in its table, page.
+    ``rows``: int64 [R], the persistent row of each. ``token_ids``: int32, the tokens of the chunks, one after the other: a
+    decoding row's token never leaves the device.
+    ``query_lens``: int64 [R], tokens of each row in this step.
+    ``context_lens``: int64 [R], tokens of each row in the cache when the step is done; a row's positions are
     ``context_len - query_len`` up to ``context_len - 1``.
-    ``page_table``: int32 [R, P], the row's pages in order, padded with 0. ``num_decodes``: how many rows decode.
+    ``num_decodes``: how many rows decode.
     ``samples``: bool [R], whether the row's last position yields a token (false while a prompt is not complete).
     """
 
     starts: list[RowStart]
+    pages: np.ndarray
     rows: np.ndarray
     token_ids: np.ndarray
     query_lens: np.ndarray
     context_lens: np.ndarray
-    page_table: np.ndarray
     num_decodes: int
     samples: np.ndarray
 
@@ -67,11 +71,11 @@ class StepInput(NamedTuple):
 class StepOutput(NamedTuple):
     """What a step made, by position in ``StepInput.rows`` (0 .. R-1).
 
-    ``token_ids[r]``: the new tokens of row r, ragged (empty if the row did not sample).
+    ``token_ids``: int64 [R, most], the new tokens of each row, padded with -1 (a row that does not sample has none).
     ``logprobs[r]``: one entry per new token, for rows that asked. ``prompt_logprobs[r]``: one entry per prompt position
     that this step *scored* (position p is scored by the logits at p - 1), for rows that asked.
     """
 
-    token_ids: list[list[int]]
+    token_ids: np.ndarray
     logprobs: dict[int, list[TokenLogprobs]]
     prompt_logprobs: dict[int, list[TokenLogprobs]]

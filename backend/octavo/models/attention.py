@@ -16,30 +16,35 @@ class AttentionContext:
 
     ``positions``: int64 [T]. ``slots``: int64 [T], page * page_size + offset, -1 for a token that is not to be written.
     ``page_table``: int32 [R, P]. ``context_lens``: int32 [R], tokens of each row in the cache when the step is done.
-    ``cu_query``: int32 [R + 1], row r's tokens are ``cu_query[r]`` to ``cu_query[r + 1]``. ``num_decodes``: rows that decode.
-    ``max_query_len``: the longest of the other rows.
+    ``num_decodes``: rows that decode. ``cu_query``: int32 [R + 1], row r's tokens are ``cu_query[r]`` to ``cu_query[r + 1]``,
+    and ``max_query_len``, the longest of the other rows, matter only if there are any.
     """
 
     positions: torch.Tensor
     slots: torch.Tensor
     page_table: torch.Tensor
     context_lens: torch.Tensor
-    cu_query: torch.Tensor
     num_decodes: int
-    max_query_len: int
+    cu_query: torch.Tensor | None = None
+    max_query_len: int = 0
 
-    def attend(self, kernels: Kernels, scale: float) -> Attend:
+    def attend(self, kernels: Kernels, num_kv_heads: int, scale: float) -> Attend:
         """The attention of this step as a function of queries [T, H, D] and one layer's cache, the same for every layer."""
         decodes, rows = self.num_decodes, len(self.context_lens)
-        if decodes == rows:
-            return lambda q, kv: kernels.paged_decode(q, kv, self.page_table, self.context_lens, scale)
-        prefill = self._prefill(kernels, scale)
         if decodes == 0:
-            return prefill
-        pages, lens = self.page_table[:decodes], self.context_lens[:decodes]
-        return lambda q, kv: torch.cat([kernels.paged_decode(q[:decodes], kv, pages, lens, scale), prefill(q[decodes:], kv)])
+            return self._prefill(kernels, scale)
+        decode = self._decode(kernels, num_kv_heads, scale)
+        if decodes == rows:
+            return decode
+        prefill = self._prefill(kernels, scale)
+        return lambda q, kv: torch.cat([decode(q[:decodes], kv), prefill(q[decodes:], kv)])
+
+    def _decode(self, kernels: Kernels, num_kv_heads: int, scale: float) -> Attend:
+        pages, lens = self.page_table[: self.num_decodes], self.context_lens[: self.num_decodes]
+        return lambda q, kv: kernels.paged_decode(q, kv, pages, lens, scale)
 
     def _prefill(self, kernels: Kernels, scale: float) -> Attend:
+        assert self.cu_query is not None
         first = self.num_decodes
         pages, lens, starts = self.page_table[first:], self.context_lens[first:], self.cu_query[first:] - first
         return lambda q, kv: kernels.paged_prefill(q, kv, pages, starts, lens, self.max_query_len, scale)

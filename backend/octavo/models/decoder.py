@@ -1,6 +1,6 @@
 """``Decoder``: token ids to hidden states to logits, over a paged KV cache. One body for every family; families are data.
 
-Knows the six kernels and ``Linear``; reads no file, keeps no cache and no request.
+Knows the kernels and ``Linear``; reads no file, keeps no cache and no request.
 """
 
 from collections.abc import Sequence
@@ -58,29 +58,27 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(self, token_ids: torch.Tensor, attn: AttentionContext, kv: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Hidden states [T, hidden], normed and ready for ``logits``, of ``token_ids`` int64 [T].
+        """Hidden states [T, hidden], to be given to ``logits``, of ``token_ids`` int64 [T].
 
         ``kv``: one [num_pages, 2, num_kv_heads, page_size, head_dim] per layer in ``dtype``; the tokens' keys and values are
         written into it. The results of this and of ``logits`` are inference tensors.
         """
-        weights, kernels, eps = self._weights, self._kernels, self.shape.norm_eps
-        attend = attn.attend(kernels, self._scale)
-        residual = embedding(token_ids, weights.embed).to(self.dtype)
-        hidden = kernels.rmsnorm(residual, weights.layers[0].input_norm, eps)
-        following = [*(layer.input_norm for layer in weights.layers[1:]), weights.norm]
-        for layer, cache, next_norm in zip(weights.layers, kv, following, strict=True):
-            q = self._rope_cache(layer, layer.qkv(hidden), attn, cache)
-            mixed = layer.out(attend(q, cache).flatten(1))
-            hidden = kernels.rmsnorm(mixed, layer.ffn_norm, eps, residual)
-            fed = layer.down(kernels.swiglu(layer.gate_up(hidden)))
-            hidden = kernels.rmsnorm(fed, next_norm, eps, residual)
+        weights, eps = self._weights, self.shape.norm_eps
+        attend = attn.attend(self._kernels, self.shape.num_kv_heads, self._scale)
+        hidden = embedding(token_ids, weights.embed).to(self.dtype)
+        for layer, cache in zip(weights.layers, kv, strict=True):
+            q = self._rope_cache(layer, layer.qkv(hidden, norm=layer.input_norm, eps=eps), attn, cache)
+            layer.out(attend(q, cache).flatten(1), residual=hidden)
+            fed = layer.gate_up(hidden, norm=layer.ffn_norm, eps=eps, swiglu=True)
+            layer.down(fed, residual=hidden)
         return hidden
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """float32 [R, vocab] of normed hidden states [R, hidden], written to ``out`` if there is one."""
-        logits = self._weights.head(hidden)
-        return logits.float() if out is None else out.copy_(logits)
+        """float32 [R, vocab] of ``forward``'s hidden states [R, hidden], written to ``out`` if there is one."""
+        if out is None:
+            out = torch.empty((len(hidden), self.shape.vocab_size), dtype=torch.float32, device=hidden.device)
+        return self._weights.head(hidden, norm=self._weights.norm, eps=self.shape.norm_eps, out=out)
 
     def _rope_cache(self, layer: Layer, qkv: torch.Tensor, attn: AttentionContext, cache: torch.Tensor) -> torch.Tensor:
         shape = self.shape

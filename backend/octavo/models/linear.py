@@ -6,10 +6,12 @@ loses nothing that matters: a bfloat16 weight is exact in float16 from 2^-17 up,
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import torch
-from torch.nn.functional import linear
+
+from octavo_kernels import for_device
+from octavo_kernels.reference.linear import surround
 
 FLOAT16_MAX = 65504.0
 PACKED_ROWS = 512  # FBGEMM pads the input's dimension to a multiple of it
@@ -29,18 +31,31 @@ def precision_for(dtype: torch.dtype, device: torch.device) -> Precision:
     return Precision(dtype, torch.float32 if packed else dtype, packed)
 
 
+class Surroundings(TypedDict, total=False):
+    """What a projection does beside multiplying, see ``octavo_kernels``' ``linear``: ``norm`` and ``eps`` to its input,
+    ``swiglu`` to its output, which goes to ``out`` or is added to ``residual``.
+    """
+
+    norm: torch.Tensor
+    eps: float
+    swiglu: bool
+    residual: torch.Tensor
+    out: torch.Tensor
+
+
 class DenseLinear:
-    """``x @ weight.T + bias`` by the device's own library."""
+    """``x @ weight.T + bias`` by the device's kernels."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
         """``weight`` [out, in] and ``bias`` [out] in the dtype of the activations."""
+        self._multiply = for_device(weight.device).linear
         self._weight = weight
         self._bias = bias
         self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, **around: Unpack[Surroundings]) -> torch.Tensor:
         """[T, in] to [T, out]."""
-        return linear(x, self._weight, self._bias)
+        return self._multiply(x, self._weight, self._bias, **around)
 
 
 class PackedLinear:
@@ -52,9 +67,9 @@ class PackedLinear:
         self._multiply = torch.ops.quantized.linear_dynamic_fp16.default
         self.nbytes = 2 * weight.shape[0] * (-(-weight.shape[1] // PACKED_ROWS) * PACKED_ROWS)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, **around: Unpack[Surroundings]) -> torch.Tensor:
         """[T, in] to [T, out]."""
-        return self._multiply(x, self._packed)
+        return surround(lambda x: self._multiply(x, self._packed), x, **around)
 
 
 Linear = DenseLinear | PackedLinear

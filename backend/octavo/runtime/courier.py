@@ -1,6 +1,6 @@
-"""``Courier``: takes the host's arrays to the device in one copy. Knows bytes, not what they mean."""
+"""``Courier``: takes the host's arrays to the device in one copy, and tensors back. Knows bytes, not what they mean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -11,12 +11,16 @@ ALIGNMENT = 16
 
 
 class Courier:
-    """Takes host arrays to one device: nothing is copied for a CPU, and all go in one copy from pinned memory to a GPU."""
+    """Moves arrays between the host and one device; the host waits for nothing but what it reads.
+
+    Nothing is copied for a CPU. To a GPU all arrays of a call go in one copy, from pinned memory that the allocator does not hand
+    out again before the copy has ended.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        """Nothing is pinned before it is needed."""
+        """Results of a GPU come back on a stream of their own, beside the steps that run on."""
         self._device = device
-        self._pinned = torch.empty(0, dtype=torch.uint8)
+        self._back = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._arrived: torch.cuda.Event | None = None
 
     def send(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
@@ -30,19 +34,34 @@ class Courier:
         tensors = [torch.from_numpy(array) for array in arrays]
         ends = _ends(arrays)
         places = [(end - _aligned(tensor.nbytes), tensor) for end, tensor in zip(ends, tensors, strict=True)]
-        self._make_room(ends[-1])
+        pinned = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=True)
         for start, tensor in places:
-            _view(self._pinned, start, tensor).copy_(tensor)
-        packed[: ends[-1]].copy_(self._pinned[: ends[-1]], non_blocking=True)
-        self._arrived = torch.cuda.Event()
-        self._arrived.record()
+            _view(pinned, start, tensor).copy_(tensor)
+        packed[: ends[-1]].copy_(pinned, non_blocking=True)
         return [_view(packed, start, tensor) for start, tensor in places]
 
-    def _make_room(self, size: int) -> None:
+    def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+        """Start to take ``tensor`` to the host; what is returned waits for it. See ``before_overwriting``."""
+        if self._back is None:
+            array = tensor.numpy()
+            return lambda: array
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._back.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._back):
+            host.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self._back)
+        self._arrived = self._back.record_event()
+
+        def wait(arrived: torch.cuda.Event = self._arrived) -> np.ndarray:
+            arrived.synchronize()
+            return host.numpy()
+
+        return wait
+
+    def before_overwriting(self) -> None:
+        """Whatever the device is told to do from now on comes after all fetches so far: what was fetched may be overwritten."""
         if self._arrived is not None:
-            self._arrived.synchronize()  # the last copy may still be reading the pinned memory
-        if self._pinned.nbytes < size:
-            self._pinned = torch.empty(2 * size, dtype=torch.uint8, pin_memory=True)
+            torch.cuda.current_stream().wait_event(self._arrived)
 
 
 def packed_bytes(arrays: Sequence[np.ndarray]) -> int:

@@ -1,12 +1,13 @@
-"""``DecodeGraphs``: steps in which every row decodes, replayed from CUDA graphs of padded sizes. Knows a decoder, no sampling.
+"""``DecodeGraphs``: steps in which every row decodes, replayed from CUDA graphs of padded sizes. Knows a decoder and a sampler.
 
-A graph fixes its shapes and addresses. So a step is padded to the next size that is captured, and its inputs go, in one copy,
-to where the graph of that size reads them. A padded row has no context and no slot: it reads and writes no page.
+A graph fixes its shapes and addresses. So a step is padded to the next size that is captured. What a step takes of the host (its
+rows, how long they are, how they sample) is sent when it differs from what the step before has left on the device; else nothing is.
+A step is two graphs: the forward pass up to the logits, and the sampling, which also moves every row on by a token. Between them
+the logits may be changed for what only few rows ask.
 """
 
 import logging
 from bisect import bisect_left
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,150 +16,149 @@ import torch
 from octavo.engine.step import StepInput
 from octavo.models.attention import AttentionContext
 from octavo.models.decoder import Decoder
-from octavo.runtime.batch import Batch
 from octavo.runtime.courier import Courier, packed_bytes
+from octavo.runtime.rows import SamplingTable
+from octavo.runtime.state import RowState
+from octavo_kernels import Kernels
 
 log = logging.getLogger(__name__)
 
-MOST_ROWS = 256
-FIRST_ROWS = (8, 4, 2, 1)
-# The narrowest page table, in tokens. The attention plans for rows as long as their page table is wide, and above this it gives
-# even a full batch more splits than short rows can use; so longer rows have graphs of their own, each this much wider.
-NARROWEST, WIDENING = 8192, 4
-# What the driver keeps for one instantiated graph of a few hundred kernels.
-BYTES_PER_GRAPH = 4 * 2**20
+MOST_ROWS = 1024
+FIRST_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256)
+# What the driver keeps for the two instantiated graphs of one size, some hundred kernels.
+BYTES_PER_SIZE = 4 * 2**20
+# Below every context: the row is padding, now and after any number of steps.
+PADDING = -(2**62)
 
 
-class GraphSize(NamedTuple):
-    """The shape of a graph's page table: ``rows`` by ``pages``."""
-
-    rows: int
-    pages: int
-
-
-class GraphSizes(NamedTuple):
-    """What may be captured: every combination of ``rows`` and ``pages``, both ascending."""
-
-    rows: list[int]
-    pages: list[int]
-
-    @classmethod
-    def up_to(cls, max_rows: int, max_model_len: int, page_size: int) -> "GraphSizes":
-        """1, 2, 4, 8 and then every eighth number of rows, at most 256; tables of 8192 tokens, and four times as wide each."""
-        most = min(max_rows, MOST_ROWS)
-        rows = {1, 2, 4, *range(8, most, 8), most}
-        tokens = NARROWEST
-        pages = []
-        while tokens < max_model_len:
-            pages.append(tokens // page_size)
-            tokens *= WIDENING
-        return cls(sorted(count for count in rows if count <= most), [*pages, -(-max_model_len // page_size)])
-
-    @property
-    def largest(self) -> GraphSize:
-        """The size that needs the most memory."""
-        return GraphSize(self.rows[-1], self.pages[-1])
-
-    def fitting(self, step: StepInput) -> GraphSize | None:
-        """The smallest size that holds ``step``; None if there is none, or if not every row decodes."""
-        count, width = step.page_table.shape
-        if step.num_decodes < count or count > self.rows[-1] or width > self.pages[-1]:
-            return None
-        return GraphSize(self.rows[bisect_left(self.rows, count)], self.pages[bisect_left(self.pages, width)])
+def padded_sizes(max_rows: int) -> list[int]:
+    """1, 2, 4, and then steps that grow with the size, so that at most every ninth row is padding; at most 1024 rows."""
+    most = min(max_rows, MOST_ROWS)
+    sizes = {1, 2, 4, *range(8, 256, 8), *range(256, 512, 16), *range(512, MOST_ROWS, 32), most}
+    return sorted(size for size in sizes if size <= most)
 
 
-def pad_decodes(step: StepInput, size: GraphSize, page_size: int) -> list[np.ndarray]:
-    """What ``batch_of`` takes, for a step of decodes that fits ``size``; in shapes that depend on ``size`` alone."""
-    count, width = step.page_table.shape
-    page_table = np.zeros(size, np.int32)
-    page_table[:count, :width] = step.page_table
-    token_ids, contexts = np.zeros((2, size.rows), np.int64)
-    token_ids[:count], contexts[:count] = step.token_ids, step.context_lens
-    positions = np.maximum(contexts - 1, 0)
-    pages = page_table[np.arange(size.rows), positions // page_size].astype(np.int64)
-    slots = np.where(contexts > 0, pages * page_size + positions % page_size, -1)
-    cu_query = np.arange(size.rows + 1, dtype=np.int32)
-    return [token_ids, positions, slots, contexts, page_table, contexts.astype(np.int32), cu_query]
+class Control(NamedTuple):
+    """What a step takes of the host: whose rows, how long they will be, and how each of them samples.
 
+    ``rows`` and ``contexts``: int64 [R], see ``decode_inputs``. ``options``: what the sampling kernel takes beside the logits.
+    """
 
-def batch_of(tensors: Sequence[torch.Tensor]) -> Batch:
-    """The batch that the arrays of ``pad_decodes``, on the device, make up."""
-    token_ids, positions, slots, contexts, page_table, context_lens, cu_query = tensors
-    rows = len(token_ids)
-    attention = AttentionContext(positions, slots, page_table, context_lens, cu_query, rows, 0)
-    return Batch(token_ids, attention, None, contexts, np.arange(rows))
+    rows: torch.Tensor
+    contexts: torch.Tensor
+    options: list[torch.Tensor]
 
 
 class DecodeGraphs:
-    """One graph for each size that came up so far, all in one memory pool.
+    """Two graphs for each size that came up so far, all in one memory pool.
 
     They share the memory of their inputs, their logits and all in between, so what a replay returns lasts until the next one.
     ``reserve_bytes``: what the device needs for sizes that are yet to come up.
     """
 
-    def __init__(self, decoder: Decoder, courier: Courier, sizes: GraphSizes, page_size: int, device: torch.device) -> None:
+    def __init__(
+        self, decoder: Decoder, kernels: Kernels, table: SamplingTable, state: RowState, courier: Courier, page_size: int,
+        max_rows: int, device: torch.device,
+    ) -> None:  # fmt: skip
         """``courier`` goes to ``device``, a GPU, where ``decoder`` is. There are no graphs before ``bind``."""
         self._decoder = decoder
+        self._kernels = kernels
+        self._table = table
+        self._state = state
         self._courier = courier
-        self._sizes = sizes
         self._page_size = page_size
-        self._inputs = torch.empty(packed_bytes(self._no_decodes(sizes.largest)), dtype=torch.uint8, device=device)
-        self._logits = torch.empty((sizes.rows[-1], decoder.shape.vocab_size), dtype=torch.float32, device=device)
+        self._sizes = padded_sizes(max_rows)
+        largest = self._sizes[-1]
+        self._control = torch.empty(packed_bytes(self._padding(largest)), dtype=torch.uint8, device=device)
+        self._logits = torch.empty((largest, decoder.shape.vocab_size), dtype=torch.float32, device=device)
+        self._drawn = torch.empty(largest, dtype=torch.int64, device=device)
         self._stream = torch.cuda.Stream(device)
-        self.reserve_bytes = BYTES_PER_GRAPH * len(sizes.rows) * len(sizes.pages)
+        self._on_device: tuple[int, int, np.ndarray, np.ndarray] | None = None
+        self.reserve_bytes = BYTES_PER_SIZE * len(self._sizes)
 
-    @torch.inference_mode()
-    def bind(self, kv: Sequence[torch.Tensor]) -> None:
-        """Forget all graphs, and capture the first sizes over ``kv``, one layer's cache each.
+    def bind(self, kv: list[torch.Tensor], trial: bool) -> None:
+        """Forget all graphs, and capture the first sizes over ``kv``, one layer's cache each; in a ``trial`` only the largest.
 
         The largest comes first: the others find their memory in the pool that it has filled.
         """
         self._kv = kv
         self._pool = torch.cuda.graph_pool_handle()
-        self._graphs: dict[GraphSize, torch.cuda.CUDAGraph] = {}
-        narrowest = self._sizes.pages[0]
-        for size in [self._sizes.largest, *(GraphSize(rows, narrowest) for rows in FIRST_ROWS if rows in self._sizes.rows)]:
-            self._graph(size)
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph]] = {}
+        largest = self._sizes[-1]
+        for size in [largest] if trial else sorted({largest, *FIRST_ROWS} & {*self._sizes}, reverse=True):
+            self._capture(size)
+
+    def covers(self, step: StepInput) -> bool:
+        """Whether ``step`` is one of decodes alone and no larger than the largest graph."""
+        return step.num_decodes == len(step.rows) <= self._sizes[-1]
 
     @torch.inference_mode()
-    def replay(self, step: StepInput) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """float32 logits [R, V] of a step's R rows, and (int64 [R]) how many tokens stand before each new one.
-
-        None, and nothing is computed, if ``step`` is not one of decodes alone or is larger than the largest graph.
-        """
-        size = self._sizes.fitting(step)
-        if size is None:
-            return None
-        graph = self._graph(size)
-        batch = batch_of(self._courier.send_to(self._inputs, pad_decodes(step, size, self._page_size)))
-        graph.replay()
+    def forward(self, step: StepInput) -> torch.Tensor:
+        """float32 logits [R, V] of a step that is covered; they may be changed before ``sample``."""
         count = len(step.rows)
-        return self._logits[:count], batch.positions[:count]
-
-    def _graph(self, size: GraphSize) -> torch.cuda.CUDAGraph:
+        size = self._sizes[bisect_left(self._sizes, count)]
         if size not in self._graphs:
-            self._graphs[size] = self._capture(size)
-        return self._graphs[size]
+            self._capture(size)
+        self._send(step, size)
+        self._graphs[size][0].replay()
+        return self._logits[:count]
 
-    def _capture(self, size: GraphSize) -> torch.cuda.CUDAGraph:
-        """Compute a step of nothing but padding twice: once to have all kernels and workspaces there, once for the graph."""
-        batch = batch_of(self._courier.send_to(self._inputs, self._no_decodes(size)))
+    @torch.inference_mode()
+    def sample(self, step: StepInput) -> torch.Tensor:
+        """int64 [R], a token for each row of the step that ``forward`` was given; each row's newest from now on."""
+        count = len(step.rows)
+        size = self._sizes[bisect_left(self._sizes, count)]
+        self._courier.before_overwriting()
+        self._graphs[size][1].replay()
+        self._on_device = size, self._table.changes, step.rows, step.context_lens + 1
+        return self._drawn[:count]
+
+    def _send(self, step: StepInput, size: int) -> None:
+        """Send the step's control, unless the last step has left just that on the device."""
+        if self._on_device is not None:
+            known, changes, rows, contexts = self._on_device
+            same = (known, changes) == (size, self._table.changes) and np.array_equal(rows, step.rows)
+            if same and np.array_equal(contexts, step.context_lens):
+                return
+        self._on_device = None
+        arrays = self._padding(size)
+        for padded, values in zip(arrays, [step.rows, step.context_lens, *self._table.options(step.rows)], strict=True):
+            padded[: len(values)] = values
+        self._courier.send_to(self._control, arrays)
+
+    def _padding(self, size: int) -> list[np.ndarray]:
+        rows = np.full(size, self._state.nobody)
+        return [rows, np.full(size, PADDING), *self._table.options(rows)]
+
+    def _capture(self, size: int) -> None:
+        """Compute a step of nothing but padding twice: once to have all kernels and workspaces there, once for the graphs."""
+        rows, contexts, *options = self._courier.send_to(self._control, self._padding(size))
+        control = Control(rows, contexts, options)
+        self._on_device = None
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)
         with torch.cuda.stream(self._stream):
-            self._compute(batch)
+            self._forward(control)
+            self._sample(control)
         here.wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            self._compute(batch)
-        log.info("Captured decode steps of %d rows and %d pages each", size.rows, size.pages)
-        return graph
+        forward, sample = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(forward, pool=self._pool, stream=self._stream):
+            self._forward(control)
+        with torch.cuda.graph(sample, pool=self._pool, stream=self._stream):
+            self._sample(control)
+        self._graphs[size] = forward, sample
+        log.info("Captured decode steps of %d rows", size)
 
-    def _compute(self, batch: Batch) -> None:
-        hidden = self._decoder.forward(batch.token_ids, batch.attention, self._kv)
-        self._decoder.logits(hidden, self._logits[: len(hidden)])
+    def _forward(self, control: Control) -> None:
+        rows, state = control.rows, self._state
+        inputs = self._kernels.decode_inputs(rows, control.contexts, state.newest, state.page_tables, self._page_size)
+        attention = AttentionContext(inputs.positions, inputs.slots, inputs.page_table, inputs.context_lens, len(rows))
+        hidden = self._decoder.forward(inputs.token_ids, attention, self._kv)
+        self._decoder.logits(hidden, self._logits[: len(rows)])
 
-    def _no_decodes(self, size: GraphSize) -> list[np.ndarray]:
-        none = np.zeros(0, np.int32)
-        step = StepInput([], none, none, none, none, none.reshape(0, 0), 0, none.astype(np.bool_))
-        return pad_decodes(step, size, self._page_size)
+    def _sample(self, control: Control) -> None:
+        count = len(control.rows)
+        drawn = self._kernels.sample(self._logits[:count], *control.options, control.contexts)
+        self._drawn[:count] = drawn
+        self._state.newest.index_copy_(0, control.rows, drawn)
+        control.contexts.add_(1)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from octavo.config import EngineConfig
-from octavo.engine.step import RowStart, StepInput, StepOutput
+from octavo.engine.step import RowStart, StepInput
 from octavo.sampling import SamplingParams
 
 # Long enough for every way in which attention splits its work; what it reads is one page, again and again.
@@ -16,8 +16,8 @@ LONGEST_CONTEXT = 4096
 SAMPLING = SamplingParams(temperature=1.0, top_p=0.9, top_k=50)
 
 
-def rehearse(execute: Callable[[StepInput], StepOutput], config: EngineConfig, page_size: int, max_model_len: int) -> None:
-    """Prefill and decode, alone, in full and side by side, on a cache of one page that every row is given."""
+def rehearse(run: Callable[[StepInput], object], config: EngineConfig, max_model_len: int) -> None:
+    """Prefill and decode, alone, in full and side by side, on a cache of one page: that with which all page tables begin."""
     context = min(max_model_len, LONGEST_CONTEXT)
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
     longest = min(config.max_num_batched_tokens, max_model_len)
@@ -26,19 +26,19 @@ def rehearse(execute: Callable[[StepInput], StepOutput], config: EngineConfig, p
     for prefills, decodes in ([longest], 0), ([], 1), ([shared] * rows, 0), ([], rows), mixed:
         queries = [1] * decodes + prefills
         contexts = [context] * decodes + prefills
-        execute(_step(np.array(queries, np.int32), np.array(contexts, np.int32), page_size, decodes))
+        run(_step(np.array(queries), np.array(contexts), decodes))
 
 
-def _step(query_lens: np.ndarray, context_lens: np.ndarray, page_size: int, num_decodes: int) -> StepInput:
+def _step(query_lens: np.ndarray, context_lens: np.ndarray, num_decodes: int) -> StepInput:
     rows = len(query_lens)
     prompt = np.zeros(1, np.int32)
     return StepInput(
-        starts=[RowStart(row, prompt, 1, SAMPLING, 0, row, ()) for row in range(rows)],
-        rows=np.arange(rows, dtype=np.int32),
-        token_ids=np.zeros(query_lens.sum(), np.int32),
+        starts=[RowStart(row, prompt, 1, SAMPLING, 0, row, (), False) for row in range(rows)],
+        pages=np.zeros((0, 3), np.int32),
+        rows=np.arange(rows),
+        token_ids=np.zeros(query_lens[num_decodes:].sum(), np.int32),
         query_lens=query_lens,
         context_lens=context_lens,
-        page_table=np.zeros((rows, -(-int(context_lens.max()) // page_size)), np.int32),
         num_decodes=num_decodes,
         samples=np.ones(rows, np.bool_),
     )

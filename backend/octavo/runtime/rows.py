@@ -1,4 +1,4 @@
-"""``RowTable``: what the sampler knows of each row of the device, from a ``RowStart`` until the next one. Knows no schedule.
+"""``SamplingTable``: what the sampler knows of each row of the device, from a ``RowStart`` until the next one. Knows no schedule.
 
 What every row has lies in arrays indexed by row; what few rows ask for lies in dictionaries, so that a plain batch pays nothing.
 """
@@ -33,19 +33,19 @@ class PromptScoring(NamedTuple):
     rivals: int
 
 
-class RowTable:
+class SamplingTable:
     """The sampling state of every row. ``changes`` grows whenever a row is set up anew."""
 
     def __init__(self, max_rows: int, vocab_size: int) -> None:
-        """Rows ``0 .. max_rows - 1``, none set up."""
+        """Rows ``0 .. max_rows``, none set up; the last one belongs to nobody, and is greedy."""
         self._vocab_size = vocab_size
         self.changes = 0
-        self.temperature = np.zeros(max_rows, np.float32)
-        self.top_k = np.zeros(max_rows, np.int32)
-        self.top_p = np.ones(max_rows, np.float32)
-        self.min_p = np.zeros(max_rows, np.float32)
-        self.seed = np.zeros(max_rows, np.int64)
-        self.sample_index = np.zeros(max_rows, np.int32)
+        self._temperature = np.zeros(max_rows + 1, np.float32)
+        self._top_k = np.zeros(max_rows + 1, np.int32)
+        self._top_p = np.ones(max_rows + 1, np.float32)
+        self._min_p = np.zeros(max_rows + 1, np.float32)
+        self._seed = np.zeros(max_rows + 1, np.int64)
+        self._sample_index = np.zeros(max_rows + 1, np.int32)
         self.seen: dict[int, SeenTokens] = {}
         self.biases: dict[int, Bias] = {}
         self.held_back: dict[int, HeldBack] = {}
@@ -58,13 +58,25 @@ class RowTable:
         self.changes += 1
         for asked in (self.seen, self.biases, self.held_back, self.logprobs, self.prompts):
             asked.pop(row, None)
-        self.temperature[row] = 0.0 if sampling.greedy else sampling.temperature
-        self.top_k[row] = sampling.top_k if 0 < sampling.top_k < self._vocab_size else 0
-        self.top_p[row] = sampling.top_p
-        self.min_p[row] = sampling.min_p
-        self.seed[row] = start.seed
-        self.sample_index[row] = start.sample_index
+        self._temperature[row] = 0.0 if sampling.greedy else sampling.temperature
+        self._top_k[row] = sampling.top_k if 0 < sampling.top_k < self._vocab_size else 0
+        self._top_p[row] = sampling.top_p
+        self._min_p[row] = sampling.min_p
+        self._seed[row] = start.seed
+        self._sample_index[row] = start.sample_index
         self._take_wishes(start, sampling)
+
+    def options(self, rows: np.ndarray) -> list[np.ndarray]:
+        """What the sampling kernel takes of ``rows`` (int64 [S]) between the logits and the positions: six arrays [S]."""
+        columns = (self._temperature, self._top_k, self._top_p, self._min_p, self._seed, self._sample_index)
+        return [column[rows] for column in columns]
+
+    def remember(self, rows: np.ndarray, tokens: np.ndarray) -> None:
+        """The answers of ``rows`` go on with ``tokens``; -1 is none."""
+        if self.seen:
+            for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
+                if token >= 0 and row in self.seen:
+                    self.seen[row].add(token)
 
     def _take_wishes(self, start: RowStart, sampling: SamplingParams) -> None:
         row, prompt = start.row, start.token_ids[: start.num_prompt_tokens]
@@ -79,5 +91,5 @@ class RowTable:
             self.held_back[row] = HeldBack(ends, start.num_prompt_tokens + sampling.min_tokens)
         if sampling.logprobs is not None:
             self.logprobs[row] = sampling.logprobs
-        if sampling.prompt_logprobs is not None:
+        if start.scores_prompt and sampling.prompt_logprobs is not None:
             self.prompts[row] = PromptScoring(prompt.copy(), sampling.prompt_logprobs)

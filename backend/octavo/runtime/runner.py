@@ -7,26 +7,29 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.engine.messages import EngineInfo, TokenLogprobs
-from octavo.engine.step import KVSpec, StepInput, StepOutput
+from octavo.engine.step import KVSpec, StepInput
 from octavo.models.loader import load_model
 from octavo.runtime.batch import build_batch
 from octavo.runtime.courier import Courier
 from octavo.runtime.device import prepare, resolve_device, resolve_page_size
-from octavo.runtime.graphs import DecodeGraphs, GraphSizes
+from octavo.runtime.graphs import DecodeGraphs
+from octavo.runtime.launched import Drawn, LaunchedStep
 from octavo.runtime.logprobs import prompt_logprobs
-from octavo.runtime.memory import GpuMemory, allocate_pool, cpu_budget, gpu_budget, plan_pages
+from octavo.runtime.memory import GpuMemory, allocate_pool, cpu_budget, gpu_budget, pages_for, plan_pages
 from octavo.runtime.rehearsal import rehearse
-from octavo.runtime.rows import RowTable
-from octavo.runtime.sampler import Sampler
+from octavo.runtime.rows import SamplingTable
+from octavo.runtime.sampler import Asked, Sampler
+from octavo.runtime.state import RowState
 from octavo_kernels import for_device
 
 log = logging.getLogger(__name__)
 
 
 class ModelRunner:
-    """Owns the weights, the KV cache and the rows' sampling state of one engine.
+    """Owns the weights, the KV cache and the rows' state of one engine.
 
-    A step writes the keys and values of all its tokens, layer by layer, before any row of it reads them.
+    A step writes the keys and values of all its tokens, layer by layer, before any row of it reads them. A GPU is kept busy by a
+    second step while the tokens of the first come back; on a CPU a launched step has been computed.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -38,18 +41,20 @@ class ModelRunner:
         self._decoder = load_model(config, device)
         shape = self._decoder.shape
         max_model_len = self._decoder.max_len
+        self.runs_ahead = 1 if device.type == "cuda" else 0
         self.kv_spec = KVSpec(page_size, shape.num_layers, shape.num_kv_heads, shape.head_dim, self._decoder.dtype.itemsize)
+        self._kernels = for_device(device)
         self._courier = Courier(device)
-        self._rows = RowTable(config.max_num_seqs, shape.vocab_size)
-        self._sampler = Sampler(for_device(device), self._rows, self._courier)
-        self._graphs: DecodeGraphs | None = None
-        graphs = self._decode_graphs(config, device) if device.type == "cuda" else None
-        budget, lever = self._budget(config, max_model_len, device, free_before, graphs)
+        self._table = SamplingTable(config.max_num_seqs, shape.vocab_size)
+        self._state = RowState(config.max_num_seqs, pages_for(max_model_len, self.kv_spec), self._courier, device)
+        self._sampler = Sampler(self._table, self._courier)
+        self._last: LaunchedStep | None = None
+        self._graphs = self._decode_graphs(config, device) if device.type == "cuda" else None
+        budget, lever = self._budget(config, max_model_len, device, free_before)
         self.num_pages = plan_pages(budget, self.kv_spec, max_model_len, lever)
         self._take_cache(self.num_pages, device)
-        if graphs is not None:
-            graphs.bind(self._kv)
-            self._graphs = graphs
+        if self._graphs is not None:
+            self._graphs.bind(self._kv, trial=False)
         self.info = EngineInfo(
             max_model_len=max_model_len,
             vocab_size=shape.vocab_size,
@@ -66,18 +71,17 @@ class ModelRunner:
     def _decode_graphs(self, config: EngineConfig, device: torch.device) -> DecodeGraphs:
         """Nothing is captured yet."""
         most = min(config.max_num_seqs, config.max_num_batched_tokens)
-        sizes = GraphSizes.up_to(most, self._decoder.max_len, self.kv_spec.page_size)
-        return DecodeGraphs(self._decoder, self._courier, sizes, self.kv_spec.page_size, device)
+        page_size = self.kv_spec.page_size
+        return DecodeGraphs(self._decoder, self._kernels, self._table, self._state, self._courier, page_size, most, device)
 
-    def _budget(
-        self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int, graphs: DecodeGraphs | None
-    ) -> tuple[int, str]:
+    def _budget(self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int) -> tuple[int, str]:
         """Bytes for the KV cache, and the setting that would enlarge them."""
+        graphs = self._graphs
         if graphs is None:
             return cpu_budget(config, self.kv_spec, max_model_len), "kv_cache_memory_bytes"
         self._take_cache(1, device)
-        graphs.bind(self._kv)  # before the rehearsal: a capture gives back what the steps outside of graphs have taken
-        rehearse(self.execute, config, self.kv_spec.page_size, max_model_len)
+        graphs.bind(self._kv, trial=True)  # before the rehearsal: a capture gives back what the steps outside of graphs have taken
+        rehearse(lambda step: self.launch(step).wait(), config, max_model_len)
         free_after, total = torch.cuda.mem_get_info(device)
         lever = "gpu_memory_utilization" if config.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
         return gpu_budget(config, GpuMemory(total, free_before, free_after - graphs.reserve_bytes)), lever
@@ -87,36 +91,42 @@ class ModelRunner:
         self._kv = [pool[:, layer] for layer in range(self.kv_spec.num_layers)]
 
     @torch.inference_mode()
-    def execute(self, step: StepInput) -> StepOutput:
-        """Compute one step: keys and values of its tokens, and a new token for each row that has all of its own computed."""
+    def launch(self, step: StepInput) -> LaunchedStep:
+        """Have one step computed: keys and values of its tokens, and a new token for each row that has all of its own computed."""
+        if self._last is not None and (self._table.seen or any(start.sampling.penalised for start in step.starts)):
+            self._last.wait()  # penalties are of all tokens so far
         for start in step.starts:
-            self._rows.start(start)
-        replayed = None if self._graphs is None else self._graphs.replay(step)
-        if replayed is not None:
-            logits, positions = replayed
-            return self._sample(step, np.arange(len(step.rows)), logits, positions, {})
-        batch = build_batch(step, self.kv_spec.page_size, self._courier)
-        hidden = self._decoder.forward(batch.token_ids, batch.attention, self._kv)
-        scored = self._score_prompts(step, hidden) if self._rows.prompts else {}
-        if not len(batch.picks):
-            return StepOutput([[] for _ in step.rows], {}, scored)
-        logits = self._decoder.logits(hidden if batch.last is None else hidden[batch.last])
-        return self._sample(step, batch.picks, logits, batch.positions, scored)
+            self._table.start(start)
+        self._state.set_pages(step.pages)
+        if self._graphs is not None and self._graphs.covers(step):
+            self._last = self._replay(self._graphs, step)
+        else:
+            self._last = self._compute(step)
+        return self._last
 
-    def _sample(
-        self,
-        step: StepInput,
-        picks: np.ndarray,
-        logits: torch.Tensor,
-        positions: torch.Tensor,
-        scored: dict[int, list[TokenLogprobs]],
-    ) -> StepOutput:
-        """Draw a token for each of ``picks``, places in ``step.rows``, from its row of ``logits``."""
-        sampled, logprobs = self._sampler.sample(logits, step.rows[picks], step.context_lens[picks], positions)
-        tokens: list[list[int]] = [[] for _ in step.rows]
-        for at, token in zip(picks.tolist(), sampled, strict=True):
-            tokens[at].append(token)
-        return StepOutput(tokens, {int(picks[at]): [entry] for at, entry in logprobs.items()}, scored)
+    def _replay(self, graphs: DecodeGraphs, step: StepInput) -> LaunchedStep:
+        logits = graphs.forward(step)
+        asked = self._sampler.edit(logits, step.rows, step.context_lens)
+        return self._launched(step, np.arange(len(step.rows)), graphs.sample(step), asked, {})
+
+    def _compute(self, step: StepInput) -> LaunchedStep:
+        picks = np.flatnonzero(step.samples)
+        batch = build_batch(step, picks, self._state, self.kv_spec.page_size, self._courier)
+        hidden = self._decoder.forward(batch.token_ids, batch.attention, self._kv)
+        scored = self._score_prompts(step, hidden) if self._table.prompts else {}
+        if not len(picks):
+            return LaunchedStep(step.rows, None, scored, self._table)
+        logits = self._decoder.logits(hidden if batch.last is None else hidden[batch.last])
+        rows = step.rows[picks]
+        asked = self._sampler.edit(logits, rows, step.context_lens[picks])
+        drawn = self._kernels.sample(logits, *self._courier.send(self._table.options(rows)), batch.positions)
+        self._state.newest.index_copy_(0, batch.rows, drawn)
+        return self._launched(step, picks, drawn, asked, scored)
+
+    def _launched(
+        self, step: StepInput, picks: np.ndarray, drawn: torch.Tensor, asked: Asked | None, scored: dict[int, list[TokenLogprobs]]
+    ) -> LaunchedStep:
+        return LaunchedStep(step.rows, Drawn.of(picks, drawn, asked, self._courier), scored, self._table)
 
     def _score_prompts(self, step: StepInput, hidden: torch.Tensor) -> dict[int, list[TokenLogprobs]]:
         """The prompt tokens that follow this step's positions, for rows that asked: position p scores the token at p + 1.
@@ -126,7 +136,7 @@ class ModelRunner:
         scored = {}
         first_tokens = np.cumsum(step.query_lens) - step.query_lens
         for at, row in enumerate(step.rows.tolist()):
-            wish = self._rows.prompts.get(row)
+            wish = self._table.prompts.get(row)
             if wish is None:
                 continue
             context, begin = int(step.context_lens[at]), int(first_tokens[at])
@@ -136,7 +146,7 @@ class ModelRunner:
                 before = hidden[begin : begin + len(targets)]
                 scored[at] = prompt_logprobs(before, there, wish.rivals, self._decoder.logits, self.info.vocab_size)
             if context + 1 >= len(wish.token_ids):
-                del self._rows.prompts[row]
+                del self._table.prompts[row]
         return scored
 
 

@@ -4,11 +4,11 @@ import os
 import sys
 import time
 
-from fakes import FakeRunner, make_info
+from fakes import FakeRunner, Made, make_info
 
 from octavo.config import EngineConfig
 from octavo.engine.process import main
-from octavo.engine.step import StepInput, StepOutput
+from octavo.engine.step import StepInput
 
 
 class MisbehavingRunner(FakeRunner):
@@ -18,9 +18,9 @@ class MisbehavingRunner(FakeRunner):
         super().__init__(make_info(max_model_len=4096, num_pages=4096))
         self._options = config.hf_overrides
 
-    def execute(self, step: StepInput) -> StepOutput:
+    def launch(self, step: StepInput) -> Made:
         time.sleep(self._options.get("step_seconds", 0))
-        output = super().execute(step)
+        output = super().launch(step)
         if len(self.steps) == self._options.get("fail_at"):
             raise RuntimeError("the device caught fire in /secret/folder/kernel.cu at 0x7f00dead\nand more")
         return output

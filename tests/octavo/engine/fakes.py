@@ -1,5 +1,6 @@
 """A runner without a model: its "cache" holds (token, position) pairs, and the next token is a hash of what it reads back there."""
 
+from collections import deque
 from collections.abc import Sequence
 from zlib import crc32
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, TokenLogprobs
+from octavo.engine.scheduler import Scheduler
 from octavo.engine.step import RowStart, StepInput, StepOutput
 from octavo.sampling import SamplingParams
 
@@ -67,39 +69,56 @@ def expected_answer(request: EngineRequest, info: EngineInfo) -> tuple[list[int]
             return answer, FinishReason.LENGTH
 
 
+class Made:
+    """A step that the fake device has computed."""
+
+    def __init__(self, output: StepOutput) -> None:
+        self._output = output
+
+    def wait(self) -> StepOutput:
+        return self._output
+
+
 class FakeRunner:
     """Writes every (token, position) of a step into fake pages, reads every row's context back and checks it, then "samples".
 
     A row makes 1 to ``1 + surplus`` tokens a step, as a speculating runner would.
     """
 
-    def __init__(self, info: EngineInfo, surplus: int = 0) -> None:
+    def __init__(self, info: EngineInfo, surplus: int = 0, runs_ahead: int = 0) -> None:
         self.info = info
+        self.runs_ahead = runs_ahead
         self.steps: list[StepInput] = []
         self._surplus = surplus
         self._starts: dict[int, RowStart] = {}
         self._history: dict[int, list[int]] = {}
+        self._tables: dict[int, dict[int, int]] = {}
         self._cache = np.full((info.num_pages * info.page_size, 2), -1)
 
-    def execute(self, step: StepInput) -> StepOutput:
+    def launch(self, step: StepInput) -> Made:
         self.steps.append(step)
         for start in step.starts:
             self._starts[start.row] = start
             self._history[start.row] = start.token_ids.tolist()
+            self._tables[start.row] = {}
+        assert len({(row, place) for row, place, _ in step.pages.tolist()}) == len(step.pages), "an entry changes twice"
+        for row, place, page in step.pages.tolist():
+            self._tables[row][place] = page
         assert len(set(step.rows.tolist())) == len(step.rows), "a row occurs twice"
-        assert step.query_lens.sum() == len(step.token_ids) and (step.query_lens > 0).all()
+        assert step.query_lens[step.num_decodes :].sum() == len(step.token_ids) and (step.query_lens > 0).all()
         assert (step.query_lens[: step.num_decodes] == 1).all() and step.samples[: step.num_decodes].all()
-        ends = np.cumsum(step.query_lens)
+        drawn = [self._history[row][-1] for row in step.rows[: step.num_decodes].tolist()]
+        tokens, ends = np.array([*drawn, *step.token_ids]), np.cumsum(step.query_lens)
         for at in range(len(step.rows)):
-            self._write(step, at, step.token_ids[ends[at] - step.query_lens[at] : ends[at]])
-        output = StepOutput([], {}, {})
+            self._write(step, at, tokens[ends[at] - step.query_lens[at] : ends[at]])
+        output = StepOutput(np.full((len(step.rows), 1 + self._surplus), -1), {}, {})
         for at, row in enumerate(step.rows.tolist()):
             self._sample(at, self._read(step, at), row, step, output)
-        return output
+        return Made(output)
 
     def _slots(self, step: StepInput, at: int) -> np.ndarray:
-        positions = np.arange(step.context_lens[at])
-        return step.page_table[at][positions // self.info.page_size] * self.info.page_size + positions % self.info.page_size
+        size, table = self.info.page_size, self._tables[int(step.rows[at])]
+        return np.array([table[position // size] * size + position % size for position in range(int(step.context_lens[at]))])
 
     def _write(self, step: StepInput, at: int, tokens: np.ndarray) -> None:
         positions = np.arange(step.context_lens[at] - step.query_lens[at], step.context_lens[at])
@@ -112,8 +131,8 @@ class FakeRunner:
         assert tokens.tolist() == self._history[row][:context], "a page holds another sequence"
         assert step.samples[at] == (context == len(self._history[row]))
         used = -(-context // self.info.page_size)
-        assert len(set(step.page_table[at][:used].tolist())) == used, "a page occurs twice in one table"
-        assert not step.page_table[at][-(-len(self._history[row]) // self.info.page_size) :].any(), "padding is not 0"
+        table = self._tables[row]
+        assert len({table[place] for place in range(used)}) == used, "a page occurs twice in one table"
         return tokens.tolist()
 
     def _sample(self, at: int, tokens: list[int], row: int, step: StepInput, output: StepOutput) -> None:
@@ -125,10 +144,10 @@ class FakeRunner:
                 forbidden = forbidden_tokens(sampling, start.eos_token_ids, generated)
                 made.append(next_token(self._history[row], start.seed, start.sample_index, forbidden))
                 self._history[row].append(made[-1])
-        output.token_ids.append(made)
+        output.token_ids[at, : len(made)] = made
         if sampling.logprobs is not None and made:
             output.logprobs[at] = [TokenLogprobs([token], [-1.0], [1]) for token in made]
-        if sampling.prompt_logprobs is not None:
+        if start.scores_prompt:
             first = int(step.context_lens[at] - step.query_lens[at]) + 1
             scored = tokens[first : start.num_prompt_tokens] + self._next_prompt_token(start, tokens)
             output.prompt_logprobs[at] = [TokenLogprobs([token], [-2.0], [1]) for token in scored]
@@ -137,3 +156,22 @@ class FakeRunner:
     def _next_prompt_token(start: RowStart, tokens: list[int]) -> list[int]:
         """The position after a chunk is scored by the chunk's last logits, if it is one of the prompt."""
         return [int(start.token_ids[len(tokens)])] if len(tokens) < start.num_prompt_tokens else []
+
+
+class Pipeline:
+    """Steps a scheduler and a runner as the core does, ``runner.runs_ahead`` steps ahead of what is known."""
+
+    def __init__(self, scheduler: Scheduler, runner: FakeRunner) -> None:
+        self._scheduler = scheduler
+        self._runner = runner
+        self._in_flight: deque[tuple[StepInput, Made]] = deque()
+
+    def step(self, now: float) -> StepInput | None:
+        """The step that was planned, if there was something to plan."""
+        step = self._scheduler.schedule(now)
+        if step is not None:
+            self._in_flight.append((step, self._runner.launch(step)))
+        if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
+            ended, made = self._in_flight.popleft()
+            self._scheduler.update(ended, made.wait())
+        return step

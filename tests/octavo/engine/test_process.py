@@ -130,7 +130,7 @@ def test_malformed_frames_are_dropped(engine: EngineProcess) -> None:
         front_end.send_multipart([b"two", b"parts"])
         front_end.send(msgspec.msgpack.encode(Submit([make_request(5, max_tokens=1)])))
         assert front_end.poll(PATIENCE_MS)
-        (output,) = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame).outputs
+        (output,) = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame)
         assert (output.id, output.finish) == (5, FinishReason.LENGTH)
 
 
@@ -141,7 +141,7 @@ def test_one_frame_per_step_and_front_end(engine: EngineProcess) -> None:
         for _ in range(4):
             assert front_end.poll(PATIENCE_MS)
             frame = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame)
-            assert [(output.id, len(output.token_ids)) for output in frame.outputs] == [(i, 1) for i in range(5)]
+            assert [(output.id, len(output.token_ids)) for output in frame] == [(i, 1) for i in range(5)]
         assert not front_end.poll(50)
 
 

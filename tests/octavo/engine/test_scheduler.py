@@ -8,7 +8,7 @@ from octavo.engine.scheduler import Scheduler
 from octavo.engine.step import StepInput
 from octavo.errors import ErrorKind
 
-from .fakes import FakeRunner, expected_answer, make_config, make_info, make_request
+from .fakes import FakeRunner, Pipeline, expected_answer, make_config, make_info, make_request
 
 CLIENT = b"1.1"
 
@@ -16,10 +16,12 @@ CLIENT = b"1.1"
 class Engine:
     """A scheduler with a fake runner, stepped by hand."""
 
-    def __init__(self, num_pages: int = 64, page_size: int = 4, max_model_len: int = 128, **settings: object) -> None:
+    def __init__(
+        self, num_pages: int = 64, page_size: int = 4, max_model_len: int = 128, runs_ahead: int = 0, **settings: object
+    ) -> None:
         self.info = make_info(num_pages, page_size, max_model_len)
         self.scheduler = Scheduler(make_config(**settings), self.info)
-        self.runner = FakeRunner(self.info)
+        self.pipeline = Pipeline(self.scheduler, FakeRunner(self.info, runs_ahead=runs_ahead))
         self.heard: dict[int, list[EngineOutput]] = {}
         self.ended: list[int] = []
 
@@ -28,20 +30,18 @@ class Engine:
         self.listen()
 
     def step(self, now: float = 0.0) -> StepInput | None:
-        step = self.scheduler.schedule(now)
-        if step is not None:
-            self.scheduler.update(step, self.runner.execute(step))
+        step = self.pipeline.step(now)
         self.scheduler.check_integrity()
         self.listen()
         return step
 
     def run(self) -> None:
-        while self.step() is not None:
+        while self.step() is not None or not self.scheduler.idle:
             pass
         assert self.scheduler.idle and self.scheduler.pool.used == 0
 
     def listen(self) -> None:
-        for output in self.scheduler.collect().get(CLIENT, []):
+        for output in self.scheduler.collect().get(CLIENT, ()):
             self.heard.setdefault(output.id, []).append(output)
             self.ended += [output.id] if output.finish else []
 
@@ -75,7 +75,7 @@ def test_a_budget_smaller_than_the_batch_still_serves_all() -> None:
     for request_id in range(3):
         engine.submit(request_id, [1], max_tokens=3)
     while (step := engine.step()) is not None:
-        assert len(step.token_ids) <= 2
+        assert step.query_lens.sum() <= 2
     assert engine.ended == [0, 1, 2]
 
 
@@ -166,6 +166,52 @@ def test_a_newcomer_waits_until_nobody_would_be_preempted_at_once() -> None:
     assert lens(engine.step()) == [8]
     engine.run()
     assert engine.scheduler.stats().preemptions == 0
+
+
+def test_a_step_is_planned_before_the_tokens_of_the_last_are_known() -> None:
+    engine = Engine(runs_ahead=1)
+    engine.submit(1, [1, 2, 3], max_tokens=3)
+    assert lens(engine.step()) == [3] and not engine.heard
+    assert [lens(engine.step()) for _ in range(2)] == [[1], [1]]
+    assert len(engine.tokens(1)) == 2
+    assert engine.step() is None, "the last token is in flight: nothing is left to compute"
+    assert len(engine.tokens(1)) == 3 and engine.scheduler.idle
+
+
+def test_what_is_computed_past_the_end_is_dropped() -> None:
+    alone = Engine()
+    alone.submit(1, [1, 2, 3], max_tokens=9)
+    alone.run()
+    stop = next(token for token in alone.tokens(1)[2:] if token not in alone.tokens(1)[:2])
+    engine = Engine(runs_ahead=1, max_num_seqs=1)
+    engine.submit(1, [1, 2, 3], stop_token_ids=(stop,))
+    engine.submit(2, [4, 5, 6], max_tokens=4)
+    engine.run()
+    assert engine.tokens(1)[-1] == stop and engine.heard[1][-1].finish is FinishReason.STOP
+    request = make_request(2, [4, 5, 6], max_tokens=4, ignore_eos=True)
+    assert engine.tokens(2) == expected_answer(request, engine.info)[0], "the next owner of the row took a stranger's token"
+
+
+def test_a_request_that_starts_over_with_a_token_in_flight_answers_the_same() -> None:
+    engine = Engine(num_pages=8, page_size=4, runs_ahead=1)
+    for request_id in (1, 2):
+        engine.submit(request_id, [request_id] * 8, max_tokens=20)
+    engine.run()
+    assert engine.scheduler.stats().preemptions
+    for request_id in (1, 2):
+        request = make_request(request_id, [request_id] * 8, max_tokens=20, ignore_eos=True)
+        assert engine.tokens(request_id) == expected_answer(request, engine.info)[0]
+
+
+def test_a_request_that_starts_over_in_chunks_is_given_its_own_newest_token() -> None:
+    engine = Engine(num_pages=7, page_size=2, max_num_batched_tokens=3, max_num_seqs=2)
+    for request_id in (1, 2):
+        engine.submit(request_id, [request_id] * 3, max_tokens=8)
+    engine.run()
+    assert engine.scheduler.stats().preemptions
+    for request_id in (1, 2):
+        request = make_request(request_id, [request_id] * 3, max_tokens=8, ignore_eos=True)
+        assert engine.tokens(request_id) == expected_answer(request, engine.info)[0]
 
 
 def test_fcfs_ignores_priority() -> None:

@@ -10,7 +10,7 @@ from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason
 from octavo.engine.scheduler import Scheduler
 from octavo.errors import ErrorKind
 
-from .fakes import FakeRunner, expected_answer, make_config, make_info, make_request
+from .fakes import FakeRunner, Pipeline, expected_answer, make_config, make_info, make_request
 
 CLIENTS = (b"1.1", b"2.1")
 PREFIXES = ([1] * 8, [1] * 5 + [2] * 7, [3, 4, 5, 6] * 5, [])
@@ -44,10 +44,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         chunked=st.sampled_from([True, True, False]),
         caching=st.booleans(),
         policy=st.sampled_from(SchedulingPolicy),
-        surplus=st.sampled_from([0, 0, 2]),
+        device=st.sampled_from([(0, 0), (0, 1), (0, 1), (0, 2), (2, 0)]),
         max_queue=st.sampled_from([1000, 3]),
     )
-    def start(self, pool, rows, budget, chunked, caching, policy, surplus, max_queue):
+    def start(self, pool, rows, budget, chunked, caching, policy, device, max_queue):
         self.config = make_config(
             max_num_seqs=rows,
             max_num_batched_tokens=budget,
@@ -58,7 +58,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.info = make_info(*pool, max_model_len=48)
         self.scheduler = Scheduler(self.config, self.info)
-        self.runner = FakeRunner(self.info, surplus)
+        self.pipeline = Pipeline(self.scheduler, FakeRunner(self.info, *device))
         self.now = 0.0
         self.open: dict[tuple[bytes, int], EngineRequest] = {}
         self.heard: dict[tuple[bytes, int], list[EngineOutput]] = {}
@@ -96,13 +96,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def step(self):
         self.now += 0.5
-        step = self.scheduler.schedule(self.now)
+        step = self.pipeline.step(self.now)
         if step is not None:
-            assert len(step.token_ids) <= self.config.max_num_batched_tokens
-            self.scheduler.update(step, self.runner.execute(step))
+            assert step.query_lens.sum() <= self.config.max_num_batched_tokens
         self.scheduler.check_integrity()
         self.listen()
-        return step is not None
+        return step is not None or not self.scheduler.idle
 
     def listen(self):
         for client, outputs in self.scheduler.collect().items():

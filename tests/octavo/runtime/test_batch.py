@@ -7,20 +7,25 @@ import torch
 from octavo.engine.step import StepInput
 from octavo.runtime.batch import Batch, build_batch
 from octavo.runtime.courier import Courier
+from octavo.runtime.state import RowState
 
+CPU = torch.device("cpu")
 PAGE = 4
 
 
 def batch_of(rows: list[tuple[int, int, list[int]]], num_decodes: int, samples: list[bool]) -> Batch:
-    """``rows``: (query length, context length, pages) of each."""
+    """``rows``: (query length, context length, pages) of each. Row r of the step is row 5 - r of the device."""
     queries, contexts, pages = zip(*rows, strict=True)
-    table = np.zeros((len(rows), max(len(one) for one in pages)), np.int32)
-    for row, one in zip(table, pages, strict=True):
-        row[: len(one)] = one
-    token_ids = np.arange(100, 100 + sum(queries), dtype=np.int32)
-    lens = np.array(queries, np.int32), np.array(contexts, np.int32)
-    step = StepInput([], np.arange(len(rows), dtype=np.int32), token_ids, *lens, table, num_decodes, np.array(samples))
-    return build_batch(step, PAGE, Courier(torch.device("cpu")))
+    courier = Courier(CPU)
+    state = RowState(6, 5, courier, CPU)
+    mine = 5 - np.arange(len(rows))
+    state.newest[mine] = torch.arange(100, 100 + len(rows))
+    changes = [(row, place, page) for row, one in zip(mine, pages, strict=True) for place, page in enumerate(one)]
+    state.set_pages(np.array(changes, np.int32))
+    token_ids = np.arange(100 + num_decodes, 100 + sum(queries), dtype=np.int32)
+    lens = np.array(queries), np.array(contexts)
+    step = StepInput([], np.zeros((0, 3), np.int32), mine, token_ids, *lens, num_decodes, np.array(samples))
+    return build_batch(step, np.flatnonzero(samples), state, PAGE, courier)
 
 
 def test_decodes_come_first_and_every_token_has_its_place() -> None:
@@ -32,7 +37,7 @@ def test_decodes_come_first_and_every_token_has_its_place() -> None:
     assert attention.cu_query.tolist() == [0, 1, 2, 5, 9]
     assert attention.context_lens.tolist() == [6, 4, 3, 10]
     assert (attention.num_decodes, attention.max_query_len) == (2, 4)
-    assert batch.picks.tolist() == [0, 1, 3]
+    assert batch.rows.tolist() == [5, 4, 2]
     assert batch.last is not None
     assert batch.last.tolist() == [0, 1, 8]
     assert batch.positions.tolist() == [6, 4, 10]
@@ -47,7 +52,7 @@ def test_a_step_of_decodes_alone_gathers_nothing() -> None:
 def test_a_step_that_completes_no_prompt_samples_nothing() -> None:
     batch = batch_of([(3, 3, [7])], 0, [False])
     assert batch.last is not None
-    assert batch.last.tolist() == batch.positions.tolist() == batch.picks.tolist() == []
+    assert batch.last.tolist() == batch.positions.tolist() == batch.rows.tolist() == []
 
 
 @pytest.mark.parametrize("name", ["token_ids", "positions"])

@@ -16,11 +16,13 @@ from octavo.config import EngineConfig
 from octavo.engine.messages import EngineRequest
 from octavo.engine.step import RowStart
 from octavo.runtime.courier import Courier
-from octavo.runtime.rows import RowTable
+from octavo.runtime.rows import SamplingTable
 from octavo.runtime.runner import ModelRunner
 from octavo.runtime.sampler import Sampler
 from octavo.sampling import SamplingParams
-from octavo_kernels import Kernels, for_device
+from octavo_kernels import Kernels
+
+from .test_sampler import draw
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
@@ -121,18 +123,18 @@ def test_the_sampler_draws_what_it_draws_on_a_cpu() -> None:
     vocab, steps = 5000, 12
     tables = []
     for device in (torch.device("cpu"), torch.device("cuda")):
-        rows = RowTable(len(WISHES), vocab)
-        tables.append((device, rows, Sampler(for_device(device), rows, Courier(device))))
+        rows = SamplingTable(len(WISHES), vocab)
+        tables.append((device, rows, Sampler(rows, Courier(device))))
         for row, sampling in enumerate(WISHES):
-            rows.start(RowStart(row, np.arange(20, dtype=np.int32), 20, sampling, 0, 1000 + row, (7,)))
-    order = np.arange(len(WISHES), dtype=np.int32)
+            rows.start(RowStart(row, np.arange(20, dtype=np.int32), 20, sampling, 0, 1000 + row, (7,), False))
+    order = np.arange(len(WISHES))
     for step in range(steps):
         logits = torch.randn(len(WISHES), vocab, generator=torch.Generator().manual_seed(step)) * 3
         positions = np.full(len(WISHES), 20 + step)
         edited, results = [], []
-        for device, _, sampler in tables:
+        for device, rows, sampler in tables:
             edited.append(logits.to(device, copy=True))
-            results.append(sampler.sample(edited[-1], order, positions, torch.from_numpy(positions).to(device)))
+            results.append(draw(rows, sampler, edited[-1], order, positions))
         (tokens, logprobs), (gpu_tokens, gpu_logprobs) = results
         torch.testing.assert_close(edited[1].cpu(), edited[0], rtol=1e-6, atol=1e-5)
         assert gpu_tokens == tokens

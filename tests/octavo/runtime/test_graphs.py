@@ -12,92 +12,39 @@ import torch
 
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.messages import EngineRequest
-from octavo.engine.step import KVSpec, StepInput
+from octavo.engine.step import KVSpec, RowStart, StepInput
+from octavo.models.attention import AttentionContext
 from octavo.models.decoder import Decoder
 from octavo.models.loader import load_model
 from octavo.runtime.batch import build_batch
 from octavo.runtime.courier import Courier
-from octavo.runtime.graphs import DecodeGraphs, GraphSize, GraphSizes, batch_of, pad_decodes
+from octavo.runtime.graphs import PADDING, DecodeGraphs, padded_sizes
 from octavo.runtime.memory import allocate_pool
+from octavo.runtime.rows import SamplingTable
 from octavo.runtime.runner import ModelRunner
+from octavo.runtime.state import RowState
 from octavo.sampling import SamplingParams
+from octavo_kernels import for_device
 
 CPU = torch.device("cpu")
+MAX_ROWS = 24
 gpu = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
 
-def decodes(contexts: list[int], tables: list[list[int]], token_ids: list[int], num_decodes: int | None = None) -> StepInput:
-    """One step of a token a row, the first ``num_decodes`` of which (all of them) decode."""
-    rows = len(contexts)
-    page_table = np.zeros((rows, max(len(pages) for pages in tables)), np.int32)
-    for row, pages in zip(page_table, tables, strict=True):
-        row[: len(pages)] = pages
-    return StepInput(
-        [], np.arange(rows, dtype=np.int32), np.array(token_ids, np.int32), np.ones(rows, np.int32), np.array(contexts, np.int32),
-        page_table, rows if num_decodes is None else num_decodes, np.ones(rows, np.bool_),
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
-    ("max_rows", "rows"),
+    ("max_rows", "sizes"),
     [
         (1, [1]),
         (3, [1, 2, 3]),
         (8, [1, 2, 4, 8]),
         (20, [1, 2, 4, 8, 16, 20]),
         (256, [1, 2, 4, *range(8, 257, 8)]),
-        (1024, [1, 2, 4, *range(8, 257, 8)]),
+        (300, [1, 2, 4, *range(8, 257, 8), 272, 288, 300]),
+        (5000, [1, 2, 4, *range(8, 257, 8), *range(272, 513, 16), *range(544, 1025, 32)]),
     ],
 )
-def test_numbers_of_rows(max_rows: int, rows: list[int]) -> None:
-    assert GraphSizes.up_to(max_rows, 1024, 64).rows == rows
-
-
-@pytest.mark.parametrize(
-    ("max_model_len", "page_size", "pages"),
-    [(1000, 64, [16]), (8192, 64, [128]), (8193, 64, [128, 129]), (131_072, 64, [128, 512, 2048]), (40_000, 16, [512, 2048, 2500])],
-)
-def test_widths_of_page_tables(max_model_len: int, page_size: int, pages: list[int]) -> None:
-    sizes = GraphSizes.up_to(4, max_model_len, page_size)
-    assert sizes.pages == pages
-    assert sizes.largest == (4, pages[-1])
-
-
-@pytest.mark.parametrize(
-    ("rows", "width", "size"),
-    [
-        (1, 1, (1, 4)),
-        (3, 4, (4, 4)),
-        (4, 5, (4, 16)),
-        (5, 16, (8, 16)),
-        (8, 1, (8, 4)),
-        (9, 1, (12, 4)),
-        (13, 1, None),
-        (1, 17, None),
-    ],
-)
-def test_a_step_is_padded_to_the_next_size(rows: int, width: int, size: tuple[int, int] | None) -> None:
-    step = decodes([1] * rows, [[0] * width] * rows, [0] * rows)
-    assert GraphSizes([1, 2, 4, 8, 12], [4, 16]).fitting(step) == size
-
-
-def test_a_step_with_a_prompt_in_it_fits_no_graph() -> None:
-    step = decodes([5, 1], [[0], [1]], [7, 8], num_decodes=1)
-    assert GraphSizes([1, 2], [4]).fitting(step) is None
-
-
-def test_padded_rows_have_no_context_and_no_slot() -> None:
-    step = decodes([6, 4, 9], [[3, 9], [5], [1, 2, 7]], [11, 12, 13])
-    arrays = pad_decodes(step, GraphSize(4, 5), 4)
-    token_ids, positions, slots, contexts, page_table, context_lens, cu_query = arrays
-    assert token_ids.tolist() == [11, 12, 13, 0]
-    assert positions.tolist() == [5, 3, 8, 0]
-    assert slots.tolist() == [9 * 4 + 1, 5 * 4 + 3, 7 * 4, -1]
-    assert contexts.tolist() == context_lens.tolist() == [6, 4, 9, 0]
-    assert page_table.tolist() == [[3, 9, 0, 0, 0], [5, 0, 0, 0, 0], [1, 2, 7, 0, 0], [0, 0, 0, 0, 0]]
-    assert cu_query.tolist() == [0, 1, 2, 3, 4]
-    assert [array.dtype for array in arrays] == [np.int64] * 4 + [np.int32] * 3
-    assert all(array.flags.c_contiguous for array in arrays)
+def test_numbers_of_rows(max_rows: int, sizes: list[int]) -> None:
+    assert padded_sizes(max_rows) == sizes
 
 
 class Rows:
@@ -116,14 +63,22 @@ class Rows:
         self.tables = [[order.pop() for _ in range(count)] for count in pages]
         for table, context in zip(self.tables, contexts, strict=True):
             self.pool[table[-1], :, :, :, (context - 1) % page_size + 1 :] = spare
-        self._courier = Courier(device)
         self.kv = [self.pool[:, layer] for layer in range(shape.num_layers)]
+        self.courier = Courier(device)
+        self.state = RowState(len(contexts), max(pages), self.courier, device)
+        changes = [(row, place, page) for row, table in enumerate(self.tables) for place, page in enumerate(table)]
+        self.state.set_pages(np.array(changes, np.int32))
 
     def step(self, rows: list[int], token: int) -> StepInput:
-        return decodes([self.contexts[row] for row in rows], [self.tables[row] for row in rows], [token + 7 * row for row in rows])
+        """A step in which each of ``rows`` decodes its last token, which is a different one for each of them."""
+        mine = np.array(rows)
+        self.state.newest[mine] = torch.from_numpy(token + 7 * mine).to(self.device)
+        contexts, ones = np.array(self.contexts)[mine], np.ones(len(rows), np.int64)
+        none = np.zeros(0, np.int32)
+        return StepInput([], none.reshape(0, 3), mine, none, ones, contexts, len(rows), ones.astype(np.bool_))
 
     def eager(self, step: StepInput) -> torch.Tensor:
-        batch = build_batch(step, self.page_size, self._courier)
+        batch = build_batch(step, np.arange(len(step.rows)), self.state, self.page_size, self.courier)
         return self.decoder.logits(self.decoder.forward(batch.token_ids, batch.attention, self.kv)).clone()
 
     def touched(self, before: torch.Tensor) -> set[int]:
@@ -131,10 +86,10 @@ class Rows:
         changed = (self.pool.view(torch.uint8) != before).any(-1).any(1).any(1).any(1)  # [page, token]
         return set(changed.flatten().nonzero().flatten().tolist())
 
-
-def slots_of(step: StepInput, page_size: int) -> set[int]:
-    last = step.context_lens - 1
-    return set((step.page_table[np.arange(len(last)), last // page_size] * page_size + last % page_size).tolist())
+    def slots(self, step: StepInput) -> set[int]:
+        size = self.page_size
+        last = [context - 1 for context in step.context_lens.tolist()]
+        return {self.tables[row][at // size] * size + at % size for row, at in zip(step.rows.tolist(), last, strict=True)}
 
 
 def test_a_padded_step_computes_what_the_step_itself_does(tmp_path: Path) -> None:
@@ -151,13 +106,15 @@ def test_a_padded_step_computes_what_the_step_itself_does(tmp_path: Path) -> Non
     step = cache.step([0, 1, 2], 5)
     expected = cache.eager(step)
     before = cache.pool.view(torch.uint8).clone()
-    tensors = Courier(CPU).send(pad_decodes(step, GraphSize(8, 8), cache.page_size))
-    batch = batch_of(tensors)
+    nobody = cache.state.nobody
+    rows = torch.tensor([0, 1, 2, *[nobody] * 5])
+    contexts = torch.tensor([1, 40, 17, *[PADDING + at for at in range(5)]])
+    made = for_device(CPU).decode_inputs(rows, contexts, cache.state.newest, cache.state.page_tables, cache.page_size)
+    attention = AttentionContext(made.positions, made.slots, made.page_table, made.context_lens, 8)
     out = torch.full((8, 97), float("nan"))
-    cache.decoder.logits(cache.decoder.forward(batch.token_ids, batch.attention, cache.kv), out)
+    cache.decoder.logits(cache.decoder.forward(made.token_ids, attention, cache.kv), out)
     torch.testing.assert_close(out[:3], expected)
-    assert batch.positions.tolist() == [1, 40, 17, 0, 0, 0, 0, 0]
-    assert cache.touched(before) <= slots_of(step, cache.page_size)
+    assert cache.touched(before) <= cache.slots(step)
     assert out.isfinite().all()
 
 
@@ -171,9 +128,6 @@ def emptied() -> Iterator[None]:
     torch.cuda.empty_cache()
 
 
-SIZES = GraphSizes([1, 2, 4, 8, 16, 24], [4, 16])
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"], scope="class")
 class TestReplays:
     """``DecodeGraphs`` beside the same decoder without graphs."""
@@ -184,69 +138,98 @@ class TestReplays:
     def cache(self, emptied: None, demo_config: Callable, dtype: str) -> Rows:
         device = torch.device("cuda", torch.cuda.current_device())
         decoder = load_model(demo_config(device="cuda", dtype=dtype), device)
-        contexts = np.random.default_rng(1).integers(1, 1000, 24).tolist()
+        contexts = np.random.default_rng(1).integers(1, 1000, MAX_ROWS).tolist()
         contexts[:6] = [1, 64, 65, 1000, 128, 2]
         return Rows(decoder, device, 64, contexts, spare=float("nan"))
 
     @pytest.fixture
     def graphs(self, cache: Rows) -> DecodeGraphs:
-        graphs = DecodeGraphs(cache.decoder, Courier(cache.device), SIZES, cache.page_size, cache.device)
-        graphs.bind(cache.kv)
+        table = SamplingTable(MAX_ROWS, cache.decoder.shape.vocab_size)
+        graphs = DecodeGraphs(
+            cache.decoder, for_device(cache.device), table, cache.state, cache.courier, cache.page_size, MAX_ROWS, cache.device
+        )
+        graphs.bind(cache.kv, trial=False)
         return graphs
 
     def test_a_replay_computes_what_the_step_does_without_a_graph(self, cache: Rows, graphs: DecodeGraphs, dtype: str) -> None:
-        """Sizes in any order, again after others, padded and not, with page tables of both widths.
+        """Sizes in any order, again after others, padded and not.
 
-        Over a cache of noise the model is no contraction: a padded batch, which cuBLAS sums in another order, moves single rows
+        Over a cache of noise the model is no contraction: a padded batch, which is summed in another order, moves single rows
         by 1e-3 in float32 and by anything in bfloat16, where only the typical row counts. Reading a wrong token moves all.
         """
         random = np.random.default_rng(2)
-        short = [row for row, context in enumerate(cache.contexts) if context <= 256]
         errors = []
         for turn, count in enumerate([3, 1, 5, 24, 9, 2, 3, 8, 16, 1, 17, 4, 23, 3, 12, 5, 9]):
-            choice = short if turn % 3 == 0 and count <= len(short) else range(24)
-            step = cache.step(random.permutation(np.array(choice))[:count].tolist(), 10 + turn)
+            step = cache.step(random.permutation(MAX_ROWS)[:count].tolist(), 10 + turn)
             expected = cache.eager(step)
             before = cache.pool.view(torch.uint8).clone()
-            replayed = graphs.replay(step)
-            assert replayed is not None
-            logits, positions = replayed
+            logits = graphs.forward(step)
             assert logits.shape == expected.shape
-            assert positions.tolist() == step.context_lens.tolist()
             error = (logits - expected).norm(dim=-1) / expected.norm(dim=-1)
             errors += error.tolist()
-            assert cache.touched(before) <= slots_of(step, cache.page_size)
+            assert cache.touched(before) <= cache.slots(step)
+            best = logits.argmax(-1)
+            assert graphs.sample(step).equal(best)
+            assert cache.state.newest[step.rows].equal(best)
         median, worst = np.median(errors), max(errors)
         print(f"\n{dtype}: relative error of a row's logits: median {median:.2e}, worst {worst:.2e}")
         assert median <= {"bfloat16": 2e-2, "float32": 1e-4}[dtype]
         assert dtype == "bfloat16" or worst <= 1e-2
 
+    def test_while_the_batch_stays_nothing_is_sent(
+        self, cache: Rows, graphs: DecodeGraphs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The device moves each row on by itself, and does not take a row's old place for another's."""
+        sent: list[int] = []
+        send_to = Courier.send_to
+        monkeypatch.setattr(Courier, "send_to", lambda *args: (sent.append(1), send_to(*args))[1])
+        rows = [row for row, context in enumerate(cache.contexts) if context % 64 and context % 64 < 60][:3]
+        step = cache.step(rows, 5)
+        for turn in range(4):
+            step = step._replace(context_lens=np.array(cache.contexts)[rows] + turn)
+            expected = cache.eager(step).argmax(-1)
+            del sent[:]
+            graphs.forward(step)
+            assert graphs.sample(step).equal(expected)
+            assert len(sent) == (turn == 0)
+        for other in step._replace(context_lens=step.context_lens + 2), step, cache.step(rows[::-1], 5), cache.step(rows[:1], 5):
+            del sent[:]
+            graphs.forward(other)
+            graphs.sample(other)
+            assert len(sent) == 1
+
+    def test_sampling_options_reach_the_graph(self, cache: Rows, graphs: DecodeGraphs) -> None:
+        step = cache.step([0, 1, 2], 5)
+        graphs.forward(step)
+        greedy = graphs.sample(step).clone()
+        hot = SamplingParams(temperature=50.0)
+        for seed in range(3):
+            graphs._table.start(RowStart(1, np.zeros(1, np.int32), 1, hot, 0, seed, (), False))
+            graphs.forward(cache.step([0, 1, 2], 5))
+            drawn = graphs.sample(step)
+            assert drawn[[0, 2]].equal(greedy[[0, 2]])
+            assert drawn[1] != greedy[1]
+
     def test_nothing_is_taken_by_replaying(self, cache: Rows, graphs: DecodeGraphs) -> None:
-        for count in range(1, 25):
-            graphs.replay(cache.step(list(range(count)), 3))
+        def run(count: int, token: int) -> None:
+            step = cache.step(list(range(count)), token)
+            graphs.forward(step)
+            graphs.sample(step)
+
+        for count in range(1, MAX_ROWS + 1):
+            run(count, 3)
         torch.cuda.synchronize()
         allocated, (free, _) = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()
         for turn in range(200):
-            graphs.replay(cache.step(list(range(1 + turn % 24)), turn))
+            run(1 + turn % MAX_ROWS, turn)
         torch.cuda.synchronize()
         assert torch.cuda.memory_allocated() <= allocated
         assert torch.cuda.mem_get_info()[0] >= free
 
-    def test_what_a_graph_takes_and_gives(self, cache: Rows, graphs: DecodeGraphs, dtype: str) -> None:
-        """Sizes that come up later take no more than was reserved for them; a replay is faster than the launches."""
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        free, _ = torch.cuda.mem_get_info()
-        for rows in [3], [3, 0], [3, 0, 1], range(5), range(12):
-            graphs.replay(cache.step(list(rows), 3))
-        torch.cuda.synchronize()
-        taken = free - torch.cuda.mem_get_info()[0]
+    def test_a_replay_is_faster_than_the_launches(self, cache: Rows, graphs: DecodeGraphs, dtype: str) -> None:
         one = cache.step([3], 5)
-        replayed, eager = seconds(lambda: graphs.replay(one)), seconds(lambda: cache.eager(one))
-        print(
-            f"\n{dtype}: five later sizes took {taken / 2**20:.1f} MiB; a row: {replayed * 1e6:.0f} us, eager {eager * 1e6:.0f} us"
-        )
-        assert taken <= graphs.reserve_bytes
+        replayed, eager = seconds(lambda: graphs.forward(one)), seconds(lambda: cache.eager(one))
+        print(f"\n{dtype}: a row: {replayed * 1e6:.0f} us, eager {eager * 1e6:.0f} us")
         assert replayed < eager / 2
 
 
@@ -295,14 +278,14 @@ class TestEngine:
         replays: list[object] = []
         replay = torch.cuda.CUDAGraph.replay
         monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph))[1])
-        execute, alone = runner.execute, []
-        monkeypatch.setattr(runner, "execute", lambda step: (alone.append(step.num_decodes == len(step.rows)), execute(step))[1])
+        launch, alone = runner.launch, []
+        monkeypatch.setattr(runner, "launch", lambda step: (alone.append(step.num_decodes == len(step.rows)), launch(step))[1])
         with_graphs = engine_type(config, runner, enable_prefix_caching=False).run(self.wishes(21))
-        assert len(replays) == sum(alone) > 150
-        assert len(set(map(id, replays))) >= 6
+        assert len(replays) == 2 * sum(alone) > 300
+        assert len(set(map(id, replays))) >= 12
         monkeypatch.setattr(runner, "_graphs", None)
         without = engine_type(config, runner, enable_prefix_caching=False).run(self.wishes(21))
-        assert len(replays) * 2 == sum(alone)
+        assert len(replays) == sum(alone)
         for one, other in zip(with_graphs, without, strict=True):
             assert one.token_ids == other.token_ids
             assert [entry.token_ids for entry in one.logprobs] == [entry.token_ids for entry in other.logprobs]

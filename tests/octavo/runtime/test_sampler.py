@@ -9,7 +9,8 @@ import torch
 from octavo.engine.messages import TokenLogprobs
 from octavo.engine.step import RowStart
 from octavo.runtime.courier import Courier
-from octavo.runtime.rows import RowTable
+from octavo.runtime.launched import Drawn, LaunchedStep
+from octavo.runtime.rows import SamplingTable
 from octavo.runtime.sampler import Sampler
 from octavo.sampling import SamplingParams
 from octavo_kernels import for_device
@@ -23,27 +24,38 @@ def random_logits(rows: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
     return torch.randn(rows, VOCAB, generator=torch.Generator().manual_seed(seed)) * scale
 
 
+def draw(
+    table: SamplingTable, sampler: Sampler, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray
+) -> tuple[list[int], dict[int, TokenLogprobs]]:
+    """What the runner does with the logits of a step; changes them."""
+    courier = Courier(logits.device)
+    asked = sampler.edit(logits, rows, positions)
+    *options, there = courier.send([*table.options(rows), positions])
+    drawn = for_device(logits.device).sample(logits, *options, there)
+    made = LaunchedStep(rows, Drawn.of(np.arange(len(rows)), drawn, asked, courier), {}, table).wait()
+    return made.token_ids[:, 0].tolist(), {at: entries[0] for at, entries in made.logprobs.items()}
+
+
 class Table(NamedTuple):
     """A sampler with its rows."""
 
-    rows: RowTable
+    rows: SamplingTable
     sampler: Sampler
 
     def start(self, row: int, sampling: SamplingParams, prompt: list[int], **more: object) -> None:
         """``more``: answer, seed, sample_index."""
         answer, seed, index = more.get("answer", []), more.get("seed", 11), more.get("sample_index", 0)
         ids = np.array([*prompt, *answer], np.int32)
-        self.rows.start(RowStart(row, ids, len(prompt), sampling, index, seed, () if sampling.ignore_eos else (EOS,)))
+        self.rows.start(RowStart(row, ids, len(prompt), sampling, index, seed, () if sampling.ignore_eos else (EOS,), True))
 
     def sample(self, logits: torch.Tensor, rows: list[int], positions: list[int]) -> tuple[list[int], dict[int, TokenLogprobs]]:
-        there = torch.tensor(positions)
-        return self.sampler.sample(logits, np.array(rows, np.int32), there.numpy(), there)
+        return draw(self.rows, self.sampler, logits, np.array(rows), np.array(positions))
 
 
 @pytest.fixture
 def table() -> Table:
-    rows = RowTable(16, VOCAB)
-    return Table(rows, Sampler(for_device(CPU), rows, Courier(CPU)))
+    rows = SamplingTable(16, VOCAB)
+    return Table(rows, Sampler(rows, Courier(CPU)))
 
 
 def edited(logits: torch.Tensor, sampling: SamplingParams, prompt: list[int], answer: list[int]) -> np.ndarray:
@@ -172,8 +184,8 @@ def test_a_temperature_near_zero_is_greedy(table: Table) -> None:
 
 
 def draw_alone(sampling: SamplingParams, logits: torch.Tensor, row: int, **start: int) -> list[int]:
-    rows = RowTable(16, VOCAB)
-    table = Table(rows, Sampler(for_device(CPU), rows, Courier(CPU)))
+    rows = SamplingTable(16, VOCAB)
+    table = Table(rows, Sampler(rows, Courier(CPU)))
     table.start(row, sampling, PROMPT, **start)
     return [table.sample(one[None].clone(), [row], [5 + at])[0][0] for at, one in enumerate(logits)]
 
