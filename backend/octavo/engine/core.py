@@ -47,6 +47,7 @@ class EngineCore:
         self.scheduler = Scheduler(config, runner.info)
         self._runner = runner
         self._in_flight: deque[tuple[StepInput, Launched]] = deque()
+        self._last_end = time.monotonic()
 
     def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
         """Serve until the process is ended. An exception is fatal: the caller reports it and the process ends."""
@@ -68,9 +69,16 @@ class EngineCore:
         if step is not None:
             self._in_flight.append((step, self._runner.launch(step)))
         if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
-            ended, launched = self._in_flight.popleft()
-            self.scheduler.update(ended, launched.wait())
+            self._take(*self._in_flight.popleft())
         return self.scheduler.collect()
+
+    def _take(self, step: StepInput, launched: Launched) -> None:
+        output = launched.wait()
+        now = time.monotonic()
+        if self.scheduler.pacer is not None and self._in_flight:  # else the device may have waited for us
+            self.scheduler.pacer.took(now - self._last_end, step.num_decodes, len(step.token_ids))
+        self._last_end = now
+        self.scheduler.update(step, output)
 
     def handle(self, client: bytes, command: EngineCommand) -> None:
         """Do what a front end asks."""

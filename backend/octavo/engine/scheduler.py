@@ -16,6 +16,7 @@ from octavo.config import EngineConfig, SchedulingPolicy
 from octavo.engine.admission import Admission
 from octavo.engine.assembly import Plan, StepAssembly
 from octavo.engine.messages import EngineFrame, EngineInfo, EngineOutput, EngineRequest, EngineStats, FinishReason
+from octavo.engine.pacing import ChunkPacer
 from octavo.engine.pages import PagePool
 from octavo.engine.prefix import PrefixChain
 from octavo.engine.request import NO_ROW, Request
@@ -54,6 +55,7 @@ class Scheduler:
         self._running_rows: np.ndarray | None = None
         self._in_flight: deque[np.ndarray] = deque()
         self._clients: list[bytes] = []
+        self.pacer = None if config.itl_target_ms is None else ChunkPacer(config.itl_target_ms / 1e3)
         self._admission = Admission(config, info)
         self._chain = PrefixChain(info.page_size)
         self._assembly = StepAssembly()
@@ -140,6 +142,8 @@ class Scheduler:
         table.num_computed[plan.decodes] += 1
         chunked = (left > 0) & ~decoding
         budget = self._budget - len(plan.decodes)
+        if self.pacer is not None and len(plan.decodes):
+            budget = min(budget, self.pacer.limit)
         for row, known in zip(rows[chunked].tolist(), left[chunked].tolist(), strict=True):
             budget -= self._compute(plan, row, min(known, budget))
         self._plan_newcomers(plan, budget, now)

@@ -32,7 +32,7 @@ class EngineArgument(NamedTuple):
 _HONOURED = """
 model tokenizer revision tokenizer_revision download_dir hf_token load_format dtype device max_model_len max_num_seqs
 max_num_batched_tokens gpu_memory_utilization kv_cache_memory_bytes block_size enable_prefix_caching enable_chunked_prefill
-scheduling_policy seed max_logprobs max_queue_size hf_overrides
+itl_target_ms scheduling_policy seed max_logprobs max_queue_size hf_overrides
 """
 
 _NO_EFFECT = {

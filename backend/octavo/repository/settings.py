@@ -65,6 +65,7 @@ class ModelSettings(BaseModel):
     block_size: Annotated[Literal[16, 32, 64, 128] | None, BeforeValidator(_whole)] = None
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
+    itl_target_ms: float | None = Field(default=None, gt=0)
     scheduling_policy: SchedulingPolicy = SchedulingPolicy.FCFS
     seed: int = 0
     max_logprobs: int = Field(default=20, ge=0)
