@@ -1,11 +1,12 @@
 """One engine, many phases: the rates of each beside what the device can do. Knows no peer and prints nothing."""
 
 import gc
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
+from msgspec.structs import asdict, replace
 
 from octavo.bench import itl
 from octavo.bench.ceilings import measure
@@ -23,8 +24,9 @@ from octavo.models.hf_config import read_config, shape_of
 from octavo.models.linear import precision_for
 from octavo.models.loader import DTYPES
 from octavo.models.shape import ModelShape
-from octavo.repository.settings import LoadFormat
-from octavo.repository.sources import detect
+from octavo.repository.settings import parse_settings
+from octavo.repository.sources import Source, detect
+from octavo.repository.spec import engine_config
 from octavo.runtime.device import resolve_device
 from octavo.sampling import SamplingParams
 
@@ -36,27 +38,18 @@ _WARM_REQUESTS, _WARM_TOKENS = 8, 4
 _WARM_ROWS = 8
 
 
-def prepare(
-    model: Path, load_format: LoadFormat, device: str, max_num_seqs: int, max_num_batched_tokens: int
-) -> tuple[EngineConfig, ModelShape]:
-    """The settings to measure ``model`` with, a snapshot's folder or a .gguf file, and its shape. Raises ``LoadFailed``."""
-    weights, weights_format = detect(model, load_format, model.name)
+def prepare(model: Path, arguments: Mapping[str, object]) -> tuple[EngineConfig, ModelShape]:
+    """The settings to measure ``model`` with, a snapshot's folder or a .gguf file, and its shape. Raises ``LoadFailed``.
+
+    ``arguments`` are engine arguments as in a ``model.json``.
+    """
+    peers_too = {"model": str(model), "enable_prefix_caching": False, "max_queue_size": QUEUE}
+    settings = parse_settings(json.dumps(peers_too | dict(arguments)), model.name)
+    weights, weights_format = detect(model, settings.load_format, model.name)
     raw = config_of(GgufFile(weights)) if weights_format is WeightsFormat.GGUF else read_config(weights)
-    shape = shape_of(raw)
-    config = EngineConfig(
-        name=model.name,
-        version=1,
-        weights=str(weights),
-        weights_format=weights_format,
-        tokenizer=str(weights),
-        device=device,
-        max_model_len=min(MAX_MODEL_LEN, shape.max_len),
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-        enable_prefix_caching=False,
-        max_queue_size=QUEUE,
-    )
-    return config, shape
+    shape = shape_of(raw | settings.hf_overrides)
+    config = engine_config(model.name, 1, settings, Source(weights, weights_format, weights), settings.device)
+    return replace(config, max_model_len=config.max_model_len or min(MAX_MODEL_LEN, shape.max_len)), shape
 
 
 def check_fits(plan: Plan, max_model_len: int) -> None:
@@ -165,15 +158,8 @@ def _sampling(phase: Phase) -> SamplingParams:
     return SamplingParams(**phase.sampling)  # type: ignore[arg-type]
 
 
-def _settings(config: EngineConfig, engine: InProcessEngine) -> dict[str, str | int | None]:
+def _settings(config: EngineConfig, engine: InProcessEngine) -> dict[str, object]:
+    """Everything that the engine was told, and what it made of it; no paths."""
     info = engine.core.info
-    return {
-        "model": config.name,
-        "load_format": config.weights_format.value,
-        "dtype": info.dtype,
-        "max_model_len": info.max_model_len,
-        "max_num_seqs": config.max_num_seqs,
-        "max_num_batched_tokens": config.max_num_batched_tokens,
-        "cache_tokens": info.num_pages * info.page_size,
-        "threads": torch.get_num_threads() if config.device == "cpu" else None,
-    }
+    told = {name: value for name, value in asdict(config).items() if name not in ("weights", "tokenizer", "version")}
+    return told | {"dtype": info.dtype, "block_size": info.page_size, "cache_tokens": info.num_pages * info.page_size}

@@ -69,7 +69,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     benchmark: str = "offline"
     machine: dict[str, str | None]
-    settings: dict[str, str | int | None]
+    settings: dict[str, object]
     ceilings: dict[str, float]
     start: StartUp
     phases: list[PhaseResult]

@@ -36,6 +36,7 @@ Rounds = Annotated[int, typer.Option(min=1, help="Rounds; the medians count.")]
 Snapshot = Annotated[Path, typer.Argument(help="A snapshot's folder, for dummy weights one with a config.json; or a .gguf file.")]
 Format = Annotated[LoadFormat, typer.Option(help="dummy draws random weights on the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")]
+Settings = Annotated[str, typer.Option(help="More engine arguments as in a model.json, as one JSON object.")]
 REPOSITORY = Path("model_repository")
 BATCHED_TOKENS = 8192
 PHASES = "b1,b8,b64,b256,ctx8k_b32,prefill1k,prefill8k,thr_128_128,samp_128_128,thr_1k_1k,itl"
@@ -104,6 +105,7 @@ def offline(
     device: Device = "auto",
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Most requests that run at once.")] = 512,
     max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = BATCHED_TOKENS,
+    settings: Settings = "{}",
     peer: Annotated[list[Path] | None, typer.Option(help="A peer's figures, from octavo.bench.vllm. Repeatable.")] = None,
     json: Annotated[Path, typer.Option("--json", help="Where to write the figures, after each phase.")] = Path(
         "bench-offline.json"
@@ -117,7 +119,8 @@ def offline(
     from octavo.bench.phases import parse_phases
     from octavo.bench.results import write
 
-    config, shape = prepare(model, load_format, device, max_num_seqs, max_num_batched_tokens)
+    limits = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
+    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **_parsed(settings)})
     try:
         plan = parse_phases(phases)
         check_fits(plan, config.max_model_len or shape.max_len)
@@ -136,6 +139,7 @@ def profile(
     device: Device = "auto",
     rows: Annotated[int, typer.Option(min=1, help="Requests that decode at once.")] = 1,
     input_len: InputLen = 128,
+    settings: Settings = "{}",
     json: Annotated[Path, typer.Option("--json", help="Where to write the figures.")] = Path("bench-profile.json"),
 ) -> None:
     """One decode step, kernel by kernel (CUDA)."""
@@ -144,7 +148,8 @@ def profile(
     from octavo.bench.results import write
     from octavo.bench.tables import profile_table
 
-    config, shape = prepare(model, load_format, device, max_num_seqs=rows, max_num_batched_tokens=BATCHED_TOKENS)
+    limits = {"max_num_seqs": rows, "max_num_batched_tokens": BATCHED_TOKENS}
+    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **_parsed(settings)})
     result = run(config, shape, rows, input_len)
     write(result, json)
     typer.echo(profile_table(result))
@@ -165,6 +170,18 @@ def compare(
     typer.echo("\n" + phases_table(measurement))
     if peers:
         typer.echo("\n" + comparison_table(measurement, [read_peer(path) for path in peers]))
+
+
+def _parsed(settings: str) -> dict[str, object]:
+    from octavo.repository.json_text import parse_json
+
+    try:
+        parsed = parse_json(settings)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--settings") from None
+    if not isinstance(parsed, dict):
+        raise typer.BadParameter("must be a JSON object.", param_hint="--settings")
+    return parsed
 
 
 def _load(repository: Path, model: str | None, compare: Peer | None) -> "tuple[InProcessEngine, Transformers | None]":

@@ -43,12 +43,18 @@ def config_only(tmp_path: Path) -> Path:
 def test_offline_with_random_weights_beside_a_peer(config_only: Path, tmp_path: Path) -> None:
     file, peer = tmp_path / "ours.json", tmp_path / "other.json"
     peer.write_text(json.dumps([{"phase": "16/8/4", "n": 4, "isl": 16, "osl": 8, "seconds": 100.0}]), encoding="utf-8")
-    flags = ["--load-format=dummy", "--phases=16/8/4,32/1/2,4/3/20", "--max-num-seqs=12", "--device=cpu"]
+    flags = [
+        "--load-format=dummy",
+        "--phases=16/8/4,32/1/2,4/3/20",
+        "--max-num-seqs=12",
+        "--device=cpu",
+        '--settings={"block_size": 32}',
+    ]
     done = CliRunner().invoke(app, ["bench", "offline", str(config_only), f"--json={file}", f"--peer={peer}", *flags])
     assert done.exit_code == 0, done.output
     assert "Start to first token" in done.output
     kept = json.loads(file.read_text(encoding="utf-8"))
-    assert kept["settings"]["model"] == "tiny"
+    assert (kept["settings"]["name"], kept["settings"]["max_num_seqs"], kept["settings"]["block_size"]) == ("tiny", 12, 32)
     assert all(value > 0 for value in (*kept["ceilings"].values(), *kept["start"].values()))
     assert [phase["phase"] for phase in kept["phases"]] == ["16/8/4", "32/1/2", "4/3/20"]
     assert kept["phases"][0]["decode"]["steps"] == 7
@@ -56,6 +62,13 @@ def test_offline_with_random_weights_beside_a_peer(config_only: Path, tmp_path: 
     again = CliRunner().invoke(app, ["bench", "compare", str(file), str(peer)])
     assert again.exit_code == 0, again.output
     assert again.output in done.output
+
+
+@pytest.mark.parametrize("settings", ["[]", "{", '"b"'])
+def test_settings_are_a_json_object(config_only: Path, settings: str) -> None:
+    done = CliRunner().invoke(app, ["bench", "offline", str(config_only), "--load-format=dummy", f"--settings={settings}"])
+    assert done.exit_code == 2
+    assert "--settings" in done.output
 
 
 @pytest.mark.parametrize(
