@@ -10,7 +10,7 @@ strides are free, so that ``kv`` may be one layer's slice of a pool [page, layer
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,6 +26,7 @@ class Kernels(NamedTuple):
     linear: Callable[..., torch.Tensor]
     rmsnorm: Callable[..., torch.Tensor]
     rope_cache: Callable[..., torch.Tensor]
+    plan_decode: Callable[..., Any]
     paged_decode: Callable[..., torch.Tensor]
     paged_prefill: Callable[..., torch.Tensor]
     swiglu: Callable[..., torch.Tensor]

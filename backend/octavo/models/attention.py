@@ -41,7 +41,8 @@ class AttentionContext:
 
     def _decode(self, kernels: Kernels, num_kv_heads: int, scale: float) -> Attend:
         pages, lens = self.page_table[: self.num_decodes], self.context_lens[: self.num_decodes]
-        return lambda q, kv: kernels.paged_decode(q, kv, pages, lens, scale)
+        plan = kernels.plan_decode(lens, num_kv_heads)
+        return lambda q, kv: kernels.paged_decode(q, kv, pages, lens, scale, plan)
 
     def _prefill(self, kernels: Kernels, scale: float) -> Attend:
         assert self.cu_query is not None

@@ -10,7 +10,6 @@ from octavo.engine.messages import TokenLogprobs
 from octavo.engine.step import StepOutput
 from octavo.runtime.courier import Courier
 from octavo.runtime.logprobs import entries_of, score
-from octavo.runtime.rows import SamplingTable
 from octavo.runtime.sampler import Asked
 
 
@@ -36,23 +35,18 @@ class Drawn(NamedTuple):
 
 
 class LaunchedStep:
-    """A step over ``rows`` (int64 [R]) that was launched; the host learns of its end in ``wait``."""
+    """A step that was launched; the host learns of its end in ``wait``, once."""
 
-    def __init__(
-        self, rows: np.ndarray, drawn: Drawn | None, prompt_logprobs: dict[int, list[TokenLogprobs]], table: SamplingTable
-    ) -> None:
-        """``drawn``: None if no row of the step has a token. ``table`` is told the tokens when they are known."""
-        self._rows = rows
+    def __init__(self, num_rows: int, drawn: Drawn | None, prompt_logprobs: dict[int, list[TokenLogprobs]]) -> None:
+        """``drawn``: None if no row of the step has a token."""
         self._drawn = drawn
-        self._table = table
-        self._output = StepOutput(np.full((len(rows), 1), -1), {}, prompt_logprobs)
+        self._output = StepOutput(np.full((num_rows, 1), -1), {}, prompt_logprobs)
 
     def wait(self) -> StepOutput:
         """What the step made, once it has ended."""
-        drawn, self._drawn = self._drawn, None
+        drawn = self._drawn
         if drawn is not None:
             self._output.token_ids[drawn.picks, 0] = drawn.tokens()
-            self._table.remember(self._rows, self._output.token_ids[:, 0])
             if drawn.scores is not None:
                 entries = entries_of(drawn.scores(), [*drawn.counts.values()])
                 for at, entry in zip(drawn.counts, entries, strict=True):

@@ -1,63 +1,54 @@
-"""Repetition, presence and frequency penalties, applied to the seen tokens' logits alone. Knows token ids, no model.
+"""``PenaltyTable``: which tokens each row has seen, on the device, and what it makes them cost. Knows rows, no request.
 
 The definitions are vLLM's: repetition counts prompt and answer, presence and frequency count the answer only.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
+from octavo.engine.step import RowStart
 from octavo.runtime.courier import Courier
-from octavo.sampling import SamplingParams
+from octavo_kernels import Kernels
 
 
-class SeenTokens:
-    """The distinct tokens of one request, and how often its answer holds each."""
+class PenaltyTable:
+    """State over rows ``0 .. max_rows``, see ``penalise``. What no row asks for costs nothing."""
 
-    def __init__(self, token_ids: np.ndarray, num_prompt_tokens: int, sampling: SamplingParams) -> None:
-        """``token_ids``: int32 [n], the prompt and what was generated so far."""
-        distinct, place = np.unique(token_ids, return_inverse=True)
-        self._sampling = sampling
-        self._place = {token: at for at, token in enumerate(distinct.tolist())}
-        self._token_ids = distinct.astype(np.int64)
-        self._counts = np.bincount(place[num_prompt_tokens:], minlength=len(distinct)).astype(np.float32)
+    def __init__(self, max_rows: int, vocab_size: int, kernels: Kernels, courier: Courier, device: torch.device) -> None:
+        """Two bytes for every row and token; on a CPU the system gives memory only to what is written."""
+        self._kernels = kernels
+        self._courier = courier
+        self._coefficients = np.tile(np.array([1, 0, 0], np.float32), (max_rows + 1, 1))
+        self._penalised = np.zeros(max_rows + 1, np.bool_)
+        shape = (max_rows + 1, vocab_size)
+        if device.type == "cpu":
+            self._seen = torch.from_numpy(np.zeros(shape, np.int16))
+        else:
+            self._seen = torch.zeros(shape, dtype=torch.int16, device=device)
 
-    def add(self, token_id: int) -> None:
-        """The answer goes on with ``token_id``."""
-        at = self._place.setdefault(token_id, len(self._place))
-        if at == len(self._token_ids):
-            self._token_ids = np.concatenate([self._token_ids, np.zeros(at + 1, np.int64)])
-            self._counts = np.concatenate([self._counts, np.zeros(at + 1, np.float32)])
-        self._token_ids[at] = token_id
-        self._counts[at] += 1
+    def start(self, start: RowStart) -> None:
+        """Set up one row."""
+        sampling, row = start.sampling, start.row
+        self._penalised[row] = sampling.penalised
+        if sampling.penalised:
+            self._coefficients[row] = sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty
+            prompt, answer = start.token_ids[: start.num_prompt_tokens], start.token_ids[start.num_prompt_tokens :]
+            seen = 2 * np.bincount(answer, minlength=self._seen.shape[1])
+            seen[prompt] += 1
+            (there,) = self._courier.send([seen.astype(np.int16)])
+            self._seen[row] = there
 
-    @property
-    def token_ids(self) -> np.ndarray:
-        """int64 [d], each once."""
-        return self._token_ids[: len(self._place)]
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """The places in ``rows`` (int64 [S]) that are penalised."""
+        return np.flatnonzero(self._penalised[rows])
 
-    @property
-    def factors(self) -> np.ndarray:
-        """float32 [d], what divides a positive logit and multiplies another one."""
-        return np.full(len(self._place), self._sampling.repetition_penalty, np.float32)
+    def apply(self, logits: torch.Tensor, rows: np.ndarray) -> None:
+        """Change ``logits`` (float32 [S, V]), one row for each of ``rows`` (int64 [S])."""
+        coefficients = np.where(self._penalised[rows, None], self._coefficients[rows], np.array([1, 0, 0], np.float32))
+        there, *columns = self._courier.send([rows, *np.ascontiguousarray(coefficients.T)])
+        self._kernels.penalise(logits, self._seen, there, *columns)
 
-    @property
-    def costs(self) -> np.ndarray:
-        """float32 [d], what is then taken from each logit."""
-        counts = self._counts[: len(self._place)]
-        return self._sampling.frequency_penalty * counts + self._sampling.presence_penalty * np.minimum(counts, 1)
-
-
-def apply_penalties(logits: torch.Tensor, places: Sequence[int], seen: Sequence[SeenTokens], courier: Courier) -> None:
-    """Change ``logits`` [S, V] in place; ``seen[i]`` belongs to row ``places[i]``."""
-    row, token, factor, cost = courier.send(
-        [
-            np.repeat(places, [len(one.token_ids) for one in seen]),
-            np.concatenate([one.token_ids for one in seen]),
-            np.concatenate([one.factors for one in seen]),
-            np.concatenate([one.costs for one in seen]),
-        ]
-    )
-    logit = logits[row, token]
-    logits[row, token] = torch.where(logit > 0, logit / factor, logit * factor) - cost
+    def count(self, rows: np.ndarray, places: np.ndarray, tokens: torch.Tensor) -> None:
+        """The answers of ``rows[places]`` go on with ``tokens[places]`` (int64 [S])."""
+        there, mine = self._courier.send([rows[places], places])
+        self._kernels.count_tokens(self._seen, there, tokens[mine])

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from octavo.engine.step import RowStart
-from octavo.runtime.penalties import SeenTokens
 from octavo.sampling import SamplingParams
 
 
@@ -46,7 +45,6 @@ class SamplingTable:
         self._min_p = np.zeros(max_rows + 1, np.float32)
         self._seed = np.zeros(max_rows + 1, np.int64)
         self._sample_index = np.zeros(max_rows + 1, np.int32)
-        self.seen: dict[int, SeenTokens] = {}
         self.biases: dict[int, Bias] = {}
         self.held_back: dict[int, HeldBack] = {}
         self.logprobs: dict[int, int] = {}
@@ -56,7 +54,7 @@ class SamplingTable:
         """Set up one row for a request, new or come back; nothing of its former owner stays."""
         row, sampling = start.row, start.sampling
         self.changes += 1
-        for asked in (self.seen, self.biases, self.held_back, self.logprobs, self.prompts):
+        for asked in (self.biases, self.held_back, self.logprobs, self.prompts):
             asked.pop(row, None)
         self._temperature[row] = 0.0 if sampling.greedy else sampling.temperature
         self._top_k[row] = sampling.top_k if 0 < sampling.top_k < self._vocab_size else 0
@@ -71,17 +69,8 @@ class SamplingTable:
         columns = (self._temperature, self._top_k, self._top_p, self._min_p, self._seed, self._sample_index)
         return [column[rows] for column in columns]
 
-    def remember(self, rows: np.ndarray, tokens: np.ndarray) -> None:
-        """The answers of ``rows`` go on with ``tokens``; -1 is none."""
-        if self.seen:
-            for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-                if token >= 0 and row in self.seen:
-                    self.seen[row].add(token)
-
     def _take_wishes(self, start: RowStart, sampling: SamplingParams) -> None:
         row, prompt = start.row, start.token_ids[: start.num_prompt_tokens]
-        if sampling.penalised:
-            self.seen[row] = SeenTokens(start.token_ids, start.num_prompt_tokens, sampling)
         if sampling.logit_bias:
             self.biases[row] = Bias(
                 np.array([*sampling.logit_bias], np.int64), np.array([*sampling.logit_bias.values()], np.float32)

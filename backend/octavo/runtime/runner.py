@@ -16,6 +16,7 @@ from octavo.runtime.graphs import DecodeGraphs
 from octavo.runtime.launched import Drawn, LaunchedStep
 from octavo.runtime.logprobs import prompt_logprobs
 from octavo.runtime.memory import GpuMemory, allocate_pool, cpu_budget, gpu_budget, pages_for, plan_pages
+from octavo.runtime.penalties import PenaltyTable
 from octavo.runtime.rehearsal import rehearse
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.sampler import Asked, Sampler
@@ -47,8 +48,8 @@ class ModelRunner:
         self._courier = Courier(device)
         self._table = SamplingTable(config.max_num_seqs, shape.vocab_size)
         self._state = RowState(config.max_num_seqs, pages_for(max_model_len, self.kv_spec), self._courier, device)
-        self._sampler = Sampler(self._table, self._courier)
-        self._last: LaunchedStep | None = None
+        penalties = PenaltyTable(config.max_num_seqs, shape.vocab_size, self._kernels, self._courier, device)
+        self._sampler = Sampler(self._table, penalties, self._courier)
         self._graphs = self._decode_graphs(config, device) if device.type == "cuda" else None
         budget, lever = self._budget(config, max_model_len, device, free_before)
         self.num_pages = plan_pages(budget, self.kv_spec, max_model_len, lever)
@@ -93,16 +94,12 @@ class ModelRunner:
     @torch.inference_mode()
     def launch(self, step: StepInput) -> LaunchedStep:
         """Have one step computed: keys and values of its tokens, and a new token for each row that has all of its own computed."""
-        if self._last is not None and (self._table.seen or any(start.sampling.penalised for start in step.starts)):
-            self._last.wait()  # penalties are of all tokens so far
         for start in step.starts:
-            self._table.start(start)
+            self._sampler.start(start)
         self._state.set_pages(step.pages)
         if self._graphs is not None and self._graphs.covers(step):
-            self._last = self._replay(self._graphs, step)
-        else:
-            self._last = self._compute(step)
-        return self._last
+            return self._replay(self._graphs, step)
+        return self._compute(step)
 
     def _replay(self, graphs: DecodeGraphs, step: StepInput) -> LaunchedStep:
         logits = graphs.forward(step)
@@ -115,7 +112,7 @@ class ModelRunner:
         hidden = self._decoder.forward(batch.token_ids, batch.attention, self._kv)
         scored = self._score_prompts(step, hidden) if self._table.prompts else {}
         if not len(picks):
-            return LaunchedStep(step.rows, None, scored, self._table)
+            return LaunchedStep(len(step.rows), None, scored)
         logits = self._decoder.logits(hidden if batch.last is None else hidden[batch.last])
         rows = step.rows[picks]
         asked = self._sampler.edit(logits, rows, step.context_lens[picks])
@@ -126,7 +123,8 @@ class ModelRunner:
     def _launched(
         self, step: StepInput, picks: np.ndarray, drawn: torch.Tensor, asked: Asked | None, scored: dict[int, list[TokenLogprobs]]
     ) -> LaunchedStep:
-        return LaunchedStep(step.rows, Drawn.of(picks, drawn, asked, self._courier), scored, self._table)
+        self._sampler.count(step.rows[picks], drawn)
+        return LaunchedStep(len(step.rows), Drawn.of(picks, drawn, asked, self._courier), scored)
 
     def _score_prompts(self, step: StepInput, hidden: torch.Tensor) -> dict[int, list[TokenLogprobs]]:
         """The prompt tokens that follow this step's positions, for rows that asked: position p scores the token at p + 1.

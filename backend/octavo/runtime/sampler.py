@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from octavo.engine.step import RowStart
 from octavo.runtime.courier import Courier
-from octavo.runtime.penalties import apply_penalties
+from octavo.runtime.penalties import PenaltyTable
 from octavo.runtime.rows import SamplingTable
 
 
@@ -22,27 +23,37 @@ class Asked(NamedTuple):
 
 
 class Sampler:
-    """Edits the logits of rows of a ``SamplingTable``."""
+    """Edits the logits of rows of a ``SamplingTable`` and of a ``PenaltyTable``."""
 
-    def __init__(self, table: SamplingTable, courier: Courier) -> None:
+    def __init__(self, table: SamplingTable, penalties: PenaltyTable, courier: Courier) -> None:
         """``courier`` goes to the device of the logits."""
         self._table = table
+        self._penalties = penalties
         self._courier = courier
+
+    def start(self, start: RowStart) -> None:
+        """Set up one row for a request, new or come back."""
+        self._table.start(start)
+        self._penalties.start(start)
 
     def edit(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> Asked | None:
         """Change ``logits`` (float32 [S, V]) as ``rows`` (int64 [S]) ask; returns what is kept of them for logprobs.
 
-        ``positions``: [S], how many tokens stand before the new one. The table knows every token before that.
+        ``positions``: [S], how many tokens stand before the new one.
         """
         table = self._table
-        if not (table.logprobs or table.biases or table.held_back or table.seen):
-            return None
-        numbers = rows.tolist()
-        counts = {at: table.logprobs[row] for at, row in enumerate(numbers) if row in table.logprobs}
+        counts = {at: table.logprobs[row] for at, row in enumerate(rows.tolist()) if row in table.logprobs} if table.logprobs else {}
         asked = Asked(counts, logits[list(counts)]) if counts else None
-        self._add_biases(logits, numbers, positions)
-        self._penalise(logits, numbers)
+        self._add_biases(logits, rows.tolist(), positions)
+        if len(self._penalties.of(rows)):
+            self._penalties.apply(logits, rows)
         return asked
+
+    def count(self, rows: np.ndarray, tokens: torch.Tensor) -> None:
+        """``tokens`` (int64 [S]) were drawn for ``rows``."""
+        penalised = self._penalties.of(rows)
+        if len(penalised):
+            self._penalties.count(rows, penalised, tokens)
 
     def _add_biases(self, logits: torch.Tensor, rows: list[int], positions: np.ndarray) -> None:
         table = self._table
@@ -61,8 +72,3 @@ class Sampler:
         if places:
             place, token, value = self._courier.send([np.concatenate(column) for column in (places, token_ids, values)])
             logits.index_put_((place, token), value, accumulate=True)
-
-    def _penalise(self, logits: torch.Tensor, rows: list[int]) -> None:
-        penalised = [at for at, row in enumerate(rows) if row in self._table.seen]
-        if penalised:
-            apply_penalties(logits, penalised, [self._table.seen[rows[at]] for at in penalised], self._courier)

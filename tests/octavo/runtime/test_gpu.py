@@ -15,14 +15,12 @@ import torch
 from octavo.config import EngineConfig
 from octavo.engine.messages import EngineRequest
 from octavo.engine.step import RowStart
-from octavo.runtime.courier import Courier
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.runner import ModelRunner
-from octavo.runtime.sampler import Sampler
 from octavo.sampling import SamplingParams
 from octavo_kernels import Kernels
 
-from .test_sampler import draw
+from .test_sampler import draw, make_sampler
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
@@ -124,9 +122,9 @@ def test_the_sampler_draws_what_it_draws_on_a_cpu() -> None:
     tables = []
     for device in (torch.device("cpu"), torch.device("cuda")):
         rows = SamplingTable(len(WISHES), vocab)
-        tables.append((device, rows, Sampler(rows, Courier(device))))
+        tables.append((device, rows, make_sampler(rows, len(WISHES), vocab, device)))
         for row, sampling in enumerate(WISHES):
-            rows.start(RowStart(row, np.arange(20, dtype=np.int32), 20, sampling, 0, 1000 + row, (7,), False))
+            tables[-1][2].start(RowStart(row, np.arange(20, dtype=np.int32), 20, sampling, 0, 1000 + row, (7,), False))
     order = np.arange(len(WISHES))
     for step in range(steps):
         logits = torch.randn(len(WISHES), vocab, generator=torch.Generator().manual_seed(step)) * 3

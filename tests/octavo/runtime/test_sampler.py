@@ -10,6 +10,7 @@ from octavo.engine.messages import TokenLogprobs
 from octavo.engine.step import RowStart
 from octavo.runtime.courier import Courier
 from octavo.runtime.launched import Drawn, LaunchedStep
+from octavo.runtime.penalties import PenaltyTable
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.sampler import Sampler
 from octavo.sampling import SamplingParams
@@ -24,6 +25,11 @@ def random_logits(rows: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
     return torch.randn(rows, VOCAB, generator=torch.Generator().manual_seed(seed)) * scale
 
 
+def make_sampler(table: SamplingTable, max_rows: int, vocab_size: int, device: torch.device) -> Sampler:
+    courier = Courier(device)
+    return Sampler(table, PenaltyTable(max_rows, vocab_size, for_device(device), courier, device), courier)
+
+
 def draw(
     table: SamplingTable, sampler: Sampler, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray
 ) -> tuple[list[int], dict[int, TokenLogprobs]]:
@@ -32,7 +38,8 @@ def draw(
     asked = sampler.edit(logits, rows, positions)
     *options, there = courier.send([*table.options(rows), positions])
     drawn = for_device(logits.device).sample(logits, *options, there)
-    made = LaunchedStep(rows, Drawn.of(np.arange(len(rows)), drawn, asked, courier), {}, table).wait()
+    sampler.count(rows, drawn)
+    made = LaunchedStep(len(rows), Drawn.of(np.arange(len(rows)), drawn, asked, courier), {}).wait()
     return made.token_ids[:, 0].tolist(), {at: entries[0] for at, entries in made.logprobs.items()}
 
 
@@ -46,7 +53,7 @@ class Table(NamedTuple):
         """``more``: answer, seed, sample_index."""
         answer, seed, index = more.get("answer", []), more.get("seed", 11), more.get("sample_index", 0)
         ids = np.array([*prompt, *answer], np.int32)
-        self.rows.start(RowStart(row, ids, len(prompt), sampling, index, seed, () if sampling.ignore_eos else (EOS,), True))
+        self.sampler.start(RowStart(row, ids, len(prompt), sampling, index, seed, () if sampling.ignore_eos else (EOS,), True))
 
     def sample(self, logits: torch.Tensor, rows: list[int], positions: list[int]) -> tuple[list[int], dict[int, TokenLogprobs]]:
         return draw(self.rows, self.sampler, logits, np.array(rows), np.array(positions))
@@ -55,7 +62,7 @@ class Table(NamedTuple):
 @pytest.fixture
 def table() -> Table:
     rows = SamplingTable(16, VOCAB)
-    return Table(rows, Sampler(rows, Courier(CPU)))
+    return Table(rows, make_sampler(rows, 16, VOCAB, CPU))
 
 
 def edited(logits: torch.Tensor, sampling: SamplingParams, prompt: list[int], answer: list[int]) -> np.ndarray:
@@ -185,7 +192,7 @@ def test_a_temperature_near_zero_is_greedy(table: Table) -> None:
 
 def draw_alone(sampling: SamplingParams, logits: torch.Tensor, row: int, **start: int) -> list[int]:
     rows = SamplingTable(16, VOCAB)
-    table = Table(rows, Sampler(rows, Courier(CPU)))
+    table = Table(rows, make_sampler(rows, 16, VOCAB, CPU))
     table.start(row, sampling, PROMPT, **start)
     return [table.sample(one[None].clone(), [row], [5 + at])[0][0] for at, one in enumerate(logits)]
 
