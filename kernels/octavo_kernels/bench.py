@@ -8,11 +8,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import NamedTuple
 
 import torch
 
 from octavo_kernels import for_device
+
+_BEYOND_CACHES = 1 << 28  # bytes: several times an H200's L2 cache
 
 
 class Shape(NamedTuple):
@@ -44,6 +47,12 @@ SHAPES = {
     "llama-3.2-1b": Shape(2048, 8192, 32, 8, 64, 128_256, 64, 4),
     "llama-3.1-8b": Shape(4096, 14_336, 32, 8, 128, 128_256, 64, 4),
 }
+
+# Rows and tokens of each.
+DECODES = (
+    *((1, 128), (1, 512), (1, 8192), (1, 100_000), (8, 512), (8, 32_768), (32, 8192)),
+    *((64, 1024), (256, 512), (512, 192), (1024, 192)),
+)
 
 
 class Bench:
@@ -103,10 +112,12 @@ class Bench:
         return Result(kernel, case, seconds * 1e6, rate, "TFLOP/s", rate / self.flop_rate)
 
     def pool(self, tokens: int) -> torch.Tensor:
-        """A cache [page, layer, 2, head, token, dim] with room for ``tokens``."""
+        """A cache [page, layer, 2, head, token, dim] with room for ``tokens``, of up to 32 layers if they are small."""
         shape = self.shape
         pages = -(-tokens // shape.page_size)
-        return self.random(pages, shape.layers, 2, shape.kv_heads, shape.page_size, shape.head_dim)
+        layer = (pages, 2, shape.kv_heads, shape.page_size, shape.head_dim)
+        layers = max(shape.layers, min(32, _BEYOND_CACHES // (2 * prod(layer)))) if self.device.type == "cuda" else shape.layers
+        return self.random(pages, layers, *layer[1:])
 
 
 def glue(bench: Bench, tokens: int) -> Iterator[Result]:
@@ -124,24 +135,25 @@ def glue(bench: Bench, tokens: int) -> Iterator[Result]:
 
 
 def decode(bench: Bench, lengths: list[int], case: str) -> Result:
-    """Attention of one query a row, over every layer of a pool."""
+    """Attention of one query a row, over every layer of a pool, with the plan that they share."""
     shape, kernels = bench.shape, bench.kernels
     width = -(-max(lengths) // shape.page_size)
-    pool = bench.pool(sum(-(-length // shape.page_size) for length in lengths) * shape.page_size)
-    table, used = torch.zeros(len(lengths), width, dtype=torch.int32), 0
-    for row, length in enumerate(lengths):
-        pages = -(-length // shape.page_size)
-        table[row, :pages] = torch.arange(used, used + pages, dtype=torch.int32)
-        used += pages
+    pages = [-(-length // shape.page_size) for length in lengths]
+    pool = bench.pool(sum(pages) * shape.page_size)
+    table = torch.zeros(len(lengths), width, dtype=torch.int32)
+    shuffled = torch.randperm(sum(pages), dtype=torch.int32)
+    for row, own in enumerate(shuffled.split(pages)):
+        table[row, : len(own)] = own
     table, q = table.to(bench.device), bench.random(len(lengths), shape.heads, shape.head_dim)
     context = bench.whole(*lengths)
 
     def every_layer() -> None:
-        for layer in range(shape.layers):
-            kernels.paged_decode(q, pool[:, layer], table, context, shape.head_dim**-0.5)
+        plan = kernels.plan_decode(context, shape.kv_heads)
+        for layer in range(pool.shape[1]):
+            kernels.paged_decode(q, pool[:, layer], table, context, shape.head_dim**-0.5, plan)
 
     read = 2 * sum(lengths) * shape.kv_heads * shape.head_dim * q.element_size()
-    return bench.moved("paged_decode", case, bench.seconds(every_layer) / shape.layers, read)
+    return bench.moved("paged_decode", case, bench.seconds(every_layer) / pool.shape[1], read)
 
 
 def prefill(bench: Bench, queries: int, context: int) -> Result:
@@ -175,11 +187,11 @@ def measure(bench: Bench) -> Iterator[Result]:
     big = bench.device.type == "cuda"
     for tokens in (1, 64, 8192) if big else (1, 8, 128):
         yield from glue(bench, tokens)
-    for rows, length in ((1, 1024), (1, 8192), (32, 8192), (64, 1024), (256, 512)) if big else ((1, 128), (8, 128), (8, 512)):
+    for rows, length in DECODES if big else ((1, 128), (8, 128), (8, 512)):
         yield decode(bench, [length] * rows, f"{rows} x {length}")
     if big:
         yield decode(bench, [32_768, *[512] * 63], "1 x 32768 and 63 x 512")
-        yield decode(bench, [100_000], "1 x 100000")
+        yield decode(bench, [100 + 3900 * row // 127 for row in range(128)], "128 x 100 to 4000")
     for queries, context in ((1024, 1024), (8192, 8192), (512, 32_768)) if big else ((128, 128), (32, 512)):
         yield prefill(bench, queries, context)
     for rows in (1, 64, 256) if big else (1, 8):

@@ -38,3 +38,9 @@ def pdl(device: torch.device) -> Launch:
     """How to launch on ``device``: programmatically dependent from compute capability 9.0 on, else plainly."""
     able = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
     return Launch(able, {"launch_pdl": True} if able else {})
+
+
+@lru_cache
+def is_hopper(device: torch.device) -> bool:
+    """Whether ``device`` has Hopper's own instructions (TMA, warpgroup products), which later ones lack in part."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9

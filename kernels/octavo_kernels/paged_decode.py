@@ -1,20 +1,20 @@
 """Attention of one query per row over its pages, in Triton: split-KV, the heads of a group packed into one matrix. No scheduler.
 
-Memory-bound: reads 2 * context * num_kv_heads * D numbers of cache per row, once. A row's tiles are shared out evenly among the
-splits; a second small kernel merges rows that took more than one, by the log-sum-exp of each. The grid depends on shapes only,
-lengths are read on the device, so a CUDA graph can hold the launch.
+Memory-bound: reads 2 * context * num_kv_heads * D numbers of cache per row, once. Each program walks its run of the plan's tiles.
+A unit, (row, KV head), that one program did alone is written as it is; the parts of any other lie in memory until the program that
+comes last merges them, in order, by the log-sum-exp of each. The grid depends on shapes only, lengths are read on the device.
 """
-
-from functools import lru_cache
 
 import torch
 import triton
 import triton.language as tl
 
-TILE = 64
-_MIN_TILES = 4  # a split shorter than this costs more in merging than it gains
-_MAX_SPLITS = 64
+from octavo_kernels.hopper import after_predecessor, let_successor_start, pdl
+from octavo_kernels.paged_decode_hopper import decode_on_hopper, fits_hopper
+from octavo_kernels.plan_decode import FIELDS, TILE, DecodePlan
+
 _LOG2_E = 1.4426950408889634
+_PARTS = 8  # read at a time where they are merged
 
 
 @triton.jit
@@ -55,123 +55,147 @@ def fold(scores, values, acc, peak, mass):
 
 
 @triton.jit
-def _share(tiles, splits, MIN_TILES: tl.constexpr):
-    """How many tiles each split takes, and how many splits have any (at least one)."""
-    each = tl.maximum(tl.cdiv(tiles, splits), MIN_TILES)
-    return each, tl.maximum(tl.cdiv(tiles, each), 1)
-
-
-@triton.jit(do_not_specialize=["table_stride", "splits"])
-def _decode_kernel(
-    q_ptr, kv_ptr, table_ptr, lengths_ptr, out_ptr, partial_ptr, lse_ptr,
-    q_stride, page_stride, side_stride, head_stride, table_stride, splits, scale,
-    KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr, MIN_TILES: tl.constexpr,
+def _attend(
+    q, keys_ptr, table_ptr, begin, end, page_stride, side_stride, scale,
+    HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
-    length = tl.load(lengths_ptr + row)
-    tiles = tl.cdiv(length, TILE)
-    each, used = _share(tiles, splits, MIN_TILES)
-    if split >= used:
-        return
-
-    member = tl.arange(0, BLOCK_M)
-    dim = tl.arange(0, BLOCK_D)
-    packed = (member < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    head = kv_head * GROUP + member
-    q = tl.load(q_ptr + row * q_stride + head[:, None] * HEAD_DIM + dim[None, :], packed, other=0)
-    keys_ptr = kv_ptr + kv_head * head_stride
-    table_ptr += row * table_stride
-
+    """Softmax of the queries over a row's tokens from ``begin`` to ``end``: weighted values, peak of the scores and mass."""
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     peak = tl.full((BLOCK_M,), -float("inf"), tl.float32)
     mass = tl.zeros((BLOCK_M,), tl.float32)
-    whole = length // TILE
-    last = tl.minimum((split + 1) * each, tiles)
-    for tile in range(split * each, tl.minimum(last, whole)):
-        offset, inside = tile_offsets(table_ptr, tile * TILE, length, page_stride, HEAD_DIM, PAGE, TILE)
+    whole = end // TILE * TILE
+    for start in range(begin, whole, TILE):
+        offset, inside = tile_offsets(table_ptr, start, end, page_stride, HEAD_DIM, PAGE, TILE)
         keys = load_tile(keys_ptr, offset, inside, HEAD_DIM, BLOCK_D, MASKED=False)
         scores = tl.dot(q, tl.trans(keys), input_precision="ieee") * scale
         values = load_tile(keys_ptr + side_stride, offset, inside, HEAD_DIM, BLOCK_D, MASKED=False)
         acc, peak, mass = fold(scores, values, acc, peak, mass)
-    if last > whole:
-        offset, inside = tile_offsets(table_ptr, whole * TILE, length, page_stride, HEAD_DIM, PAGE, TILE)
+    if whole < end:
+        offset, inside = tile_offsets(table_ptr, whole, end, page_stride, HEAD_DIM, PAGE, TILE)
         keys = load_tile(keys_ptr, offset, inside, HEAD_DIM, BLOCK_D, MASKED=True)
         scores = tl.where(inside[None, :], tl.dot(q, tl.trans(keys), input_precision="ieee") * scale, -float("inf"))
         values = load_tile(keys_ptr + side_stride, offset, inside, HEAD_DIM, BLOCK_D, MASKED=True)
         acc, peak, mass = fold(scores, values, acc, peak, mass)
-
-    acc = acc / tl.where(mass > 0, mass, 1)[:, None]
-    out_head = row * KV_HEADS * GROUP + head
-    if used == 1:
-        tl.store(out_ptr + out_head[:, None] * HEAD_DIM + dim[None, :], acc.to(out_ptr.dtype.element_ty), packed)
-    else:
-        part = out_head * splits + split
-        tl.store(partial_ptr + part[:, None] * HEAD_DIM + dim[None, :], acc, packed)
-        tl.store(lse_ptr + part, peak + tl.log2(mass), member < GROUP)
+    return acc, peak, mass
 
 
-@triton.jit(do_not_specialize=["splits"])
-def _merge_kernel(
-    lengths_ptr, out_ptr, partial_ptr, lse_ptr, splits,
-    HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    TILE: tl.constexpr, MIN_TILES: tl.constexpr, MAX_SPLITS: tl.constexpr,
+@triton.jit
+def _merge(
+    out_ptr, partial_ptr, lse_ptr, unit, first, parts, shift,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_D: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    row = tl.program_id(1).to(tl.int64)
-    _, used = _share(tl.cdiv(tl.load(lengths_ptr + row), TILE), splits, MIN_TILES)
-    if used == 1:
-        return
-    head = row * HEADS + tl.program_id(0)
-    split = tl.arange(0, MAX_SPLITS)
+    """Write a unit whose ``parts`` lie in the slots from ``first`` on, the first of them ``shift`` slots further."""
+    member = tl.arange(0, BLOCK_G)
     dim = tl.arange(0, BLOCK_D)
-    lse = tl.load(lse_ptr + head * splits + split, split < used, other=-float("inf"))
-    weights = tl.exp2(lse - tl.max(lse, 0))
-    at = partial_ptr + (head * splits + split)[:, None] * HEAD_DIM + dim[None, :]
-    partial = tl.load(at, (split < used)[:, None] & (dim < HEAD_DIM)[None, :], other=0)
-    merged = tl.sum(partial * weights[:, None], 0) / tl.sum(weights, 0)
-    tl.store(out_ptr + head * HEAD_DIM + dim, merged.to(out_ptr.dtype.element_ty), dim < HEAD_DIM)
+    real = (member < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
+    total = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
+    peak = tl.full((BLOCK_G,), -1e38, tl.float32)
+    mass = tl.zeros((BLOCK_G,), tl.float32)
+    for begin in range(0, parts, PARTS):
+        part = begin + tl.arange(0, PARTS)
+        at = (first + part + tl.where(part == 0, shift, 0))[:, None] * GROUP + member[None, :]
+        lse = tl.load(lse_ptr + at, (part < parts)[:, None] & (member < GROUP)[None, :], other=-float("inf"), cache_modifier=".cg")
+        there = (part < parts)[:, None, None] & real[None, :, :]
+        values = tl.load(partial_ptr + at[:, :, None] * HEAD_DIM + dim[None, None, :], there, other=0, cache_modifier=".cg")
+        new_peak = tl.maximum(peak, tl.max(lse, 0))
+        weights = tl.exp2(lse - new_peak[None, :])
+        decay = tl.exp2(peak - new_peak)
+        total = total * decay[:, None] + tl.sum(values * weights[:, :, None], 0)
+        mass = mass * decay + tl.sum(weights, 0)
+        peak = new_peak
+    merged = total / tl.where(mass > 0, mass, 1)[:, None]
+    at = (unit.to(tl.int64) * GROUP + member)[:, None] * HEAD_DIM + dim[None, :]
+    tl.store(out_ptr + at, merged.to(out_ptr.dtype.element_ty), real)
 
 
-@lru_cache
-def _wave(device: torch.device) -> int:
-    """How many programs of one wave to plan for: two for each multiprocessor (Triton's interpreter runs on a CPU: eight)."""
-    return 2 * torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
+@triton.jit(do_not_specialize=["table_stride", "programs"])
+def _decode_kernel(
+    q_ptr, kv_ptr, table_ptr, lengths_ptr, tasks_ptr, arrivals_ptr, out_ptr, partial_ptr, lse_ptr,
+    q_stride, page_stride, side_stride, head_stride, table_stride, programs, scale,
+    KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_G: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr, FIELDS: tl.constexpr, PARTS: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    let_successor_start(PDL)
+    after_predecessor(PDL)
+    program = tl.program_id(0)
+    task = tasks_ptr + program * FIELDS
+    unit, tile, left, share = tl.load(task), tl.load(task + 1), tl.load(task + 2), tl.load(task + 3)
+    position = program * share
+    slot = program
+    member = tl.arange(0, BLOCK_M)
+    dim = tl.arange(0, BLOCK_D)
+    packed = (member < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
+    while left > 0:
+        row = (unit // KV_HEADS).to(tl.int64)
+        kv_head = unit % KV_HEADS
+        length = tl.load(lengths_ptr + row)
+        tiles = tl.maximum(tl.cdiv(length, TILE), 1)
+        take = tl.minimum(left, tiles - tile)
+        at = (kv_head * GROUP + member)[:, None] * HEAD_DIM + dim[None, :]
+        q = tl.load(q_ptr + row * q_stride + at, packed, other=0)
+        acc, peak, mass = _attend(
+            q, kv_ptr + kv_head * head_stride, table_ptr + row * table_stride,
+            tile * TILE, tl.minimum(length, (tile + take) * TILE), page_stride, side_stride, scale,
+            HEAD_DIM, PAGE, BLOCK_M, BLOCK_D, TILE,
+        )  # fmt: skip
+        acc = acc / tl.where(mass > 0, mass, 1)[:, None]
+        if take == tiles:
+            tl.store(out_ptr + row * KV_HEADS * GROUP * HEAD_DIM + at, acc.to(out_ptr.dtype.element_ty), packed)
+        else:
+            part = slot * GROUP + member
+            tl.store(partial_ptr + part[:, None] * HEAD_DIM + dim[None, :], acc, packed)
+            tl.store(lse_ptr + part, peak + tl.log2(mass), member < GROUP)
+            begin = position - tile
+            first = begin // share
+            parts = (begin + tiles - 1) // share - first + 1
+            tl.debug_barrier()
+            if tl.atomic_add(arrivals_ptr + unit, 1, sem="acq_rel") == parts - 1:
+                tl.store(arrivals_ptr + unit, 0)
+                shift = tl.where(begin % share > 0, programs, 0)
+                _merge(out_ptr, partial_ptr, lse_ptr, unit, first, parts, shift, GROUP, HEAD_DIM, BLOCK_G, BLOCK_D, PARTS)
+        left -= take
+        position += take
+        unit += 1
+        tile = 0
+        slot = program + programs  # what a program ends with, begun at its first tile but not finished, lies behind the rest
 
 
 def paged_decode(
-    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: DecodePlan
 ) -> torch.Tensor:
     """Attend ``q`` [R, H, D] to the first ``context_lens[r]`` tokens of each row; returns [R, H, D].
 
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D]. ``page_table``: int32 [R, P], a row's pages in order; entries behind the
-    row's length are not read. ``context_lens``: int32 [R]; a row of length 0 gives zeros.
+    row's length are not read. ``context_lens``: int32 [R]; a row of length 0 gives zeros. ``plan``: ``plan_decode`` of these
+    lengths.
     """
     rows, heads, head_dim = q.shape
-    _, _, kv_heads, page_size, _ = kv.shape
     out = torch.empty((rows, heads, head_dim), dtype=q.dtype, device=q.device)
     if not rows:
         return out
-    splits = _splits(rows * kv_heads, page_table.shape[1] * page_size, _wave(q.device))
-    parts = rows * heads * splits if splits > 1 else 0
-    partial = torch.empty((parts, head_dim), dtype=torch.float32, device=q.device)
-    lse = torch.empty(parts, dtype=torch.float32, device=q.device)
-    group, block_d = heads // kv_heads, triton.next_power_of_2(head_dim)
-    _decode_kernel[(splits, kv_heads, rows)](
-        q, kv, page_table, context_lens, out, partial, lse,
-        q.stride(0), *kv.stride()[:3], page_table.stride(0), splits, scale * _LOG2_E,
-        KV_HEADS=kv_heads, GROUP=group, HEAD_DIM=head_dim, PAGE=page_size,
-        BLOCK_M=max(16, triton.next_power_of_2(group)), BLOCK_D=block_d, TILE=TILE, MIN_TILES=_MIN_TILES,
-        num_warps=4, num_stages=2 if block_d * q.element_size() > 256 else 3,
-    )  # fmt: skip
-    if splits > 1:
-        _merge_kernel[(heads, rows)](
-            context_lens, out, partial, lse, splits,
-            HEADS=heads, HEAD_DIM=head_dim, BLOCK_D=block_d, TILE=TILE, MIN_TILES=_MIN_TILES, MAX_SPLITS=_MAX_SPLITS, num_warps=4,
-        )  # fmt: skip
+    programs, group = plan.tasks.shape[0], heads // kv.shape[2]
+    partial = torch.empty((2 * programs, group, head_dim), dtype=torch.float32, device=q.device)
+    lse = torch.empty((2 * programs, group), dtype=torch.float32, device=q.device)
+    if fits_hopper(q, kv):
+        decode_on_hopper(q, kv, page_table, context_lens, scale * _LOG2_E, plan, out, partial, lse)
+    else:
+        _decode_anywhere(q, kv, page_table, context_lens, scale * _LOG2_E, plan, out, partial, lse)
     return out
 
 
-def _splits(programs: int, capacity: int, wave: int) -> int:
-    """How many splits a row may take: enough to fill the device, or to keep one long row from holding everybody up."""
-    most = min(triton.cdiv(capacity, TILE * _MIN_TILES), _MAX_SPLITS)
-    return max(1, min(most, max(wave // programs, min(capacity // 8192, 16))))
+def _decode_anywhere(
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: DecodePlan,
+    out: torch.Tensor, partial: torch.Tensor, lse: torch.Tensor,
+) -> None:  # fmt: skip
+    _, heads, head_dim = q.shape
+    _, _, kv_heads, page_size, _ = kv.shape
+    programs, group = plan.tasks.shape[0], heads // kv_heads
+    block_g, block_d = triton.next_power_of_2(group), triton.next_power_of_2(head_dim)
+    launch = pdl(q.device)
+    _decode_kernel[(programs,)](
+        q, kv, page_table, context_lens, plan.tasks, plan.arrivals, out, partial, lse,
+        q.stride(0), *kv.stride()[:3], page_table.stride(0), programs, scale,
+        KV_HEADS=kv_heads, GROUP=group, HEAD_DIM=head_dim, PAGE=page_size, BLOCK_M=max(16, block_g), BLOCK_G=block_g,
+        BLOCK_D=block_d, TILE=TILE, FIELDS=FIELDS, PARTS=max(1, min(_PARTS, 8192 // (block_g * block_d))), PDL=launch.PDL,
+        num_warps=4, num_stages=2 if block_d * q.element_size() > 256 else 3, **launch.options,
+    )  # fmt: skip

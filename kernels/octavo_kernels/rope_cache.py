@@ -4,7 +4,30 @@ import torch
 import triton
 import triton.language as tl
 
-_HEADS_PER_PROGRAM = 8
+from octavo_kernels.hopper import after_predecessor, let_successor_start, pdl
+
+_MANY_TOKENS = 512
+
+
+@triton.jit
+def _normed(x, inverse, weight_ptr, dim, END: tl.constexpr, chosen):
+    """RMSNorm of dims ``dim`` below END of the ``chosen`` heads."""
+    weight = tl.load(weight_ptr + dim, dim < END, other=0).to(tl.float32)
+    return tl.where(chosen, x * inverse * weight, x)
+
+
+@triton.jit
+def _put(
+    x, dim, inside, token, head, slot, q_ptr, kv_ptr, page_stride, side_stride, head_stride,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE: tl.constexpr,
+):  # fmt: skip
+    """Store dims ``dim`` of a token's heads: queries to the result, keys and values to the token's slot."""
+    tl.store(q_ptr + (token * HEADS + head) * HEAD_DIM + dim, x.to(q_ptr.dtype.element_ty), inside & (head < HEADS))
+    is_v = head >= HEADS + KV_HEADS
+    kv_head = tl.where(is_v, head - HEADS - KV_HEADS, head - HEADS)
+    tile = (slot // PAGE) * page_stride + is_v.to(tl.int64) * side_stride + kv_head * head_stride
+    written = inside & (head >= HEADS) & (slot >= 0)
+    tl.store(kv_ptr + tile + (slot % PAGE) * HEAD_DIM + dim, x.to(kv_ptr.dtype.element_ty), written)
 
 
 @triton.jit
@@ -12,50 +35,62 @@ def _rope_cache_kernel(
     qkv_ptr, positions_ptr, cos_sin_ptr, slots_ptr, kv_ptr, q_norm_ptr, k_norm_ptr, q_ptr,
     qkv_stride, page_stride, side_stride, head_stride, eps,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, ROT: tl.constexpr, PAGE: tl.constexpr,
-    Q_NORM: tl.constexpr, K_NORM: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr,
+    Q_NORM: tl.constexpr, K_NORM: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_HALF: tl.constexpr, BLOCK_REST: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
+    let_successor_start(PDL)
+    HALF: tl.constexpr = ROT // 2
     token = tl.program_id(0).to(tl.int64)
     head = (tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H))[:, None]
-    dim = tl.arange(0, BLOCK_D)[None, :]
-    is_q = head < HEADS
-    is_v = head >= HEADS + KV_HEADS
-    inside = (head < HEADS + 2 * KV_HEADS) & (dim < HEAD_DIM)
+    known = head < HEADS + 2 * KV_HEADS
+    left_dim = tl.arange(0, BLOCK_HALF)[None, :]
+    right_dim = HALF + left_dim
+    paired = known & (left_dim < HALF)
     source = qkv_ptr + token * qkv_stride + head * HEAD_DIM
-    x = tl.load(source + dim, inside, other=0).to(tl.float32)
-
-    # The other half of a rotated pair is read again: it sits in another thread's registers.
-    half: tl.constexpr = ROT // 2
-    rotates = (dim < ROT) & (head < HEADS + KV_HEADS)
-    partner_dim = tl.where(dim < half, dim + half, dim - half)
-    partner = tl.load(source + partner_dim, inside & rotates, other=0).to(tl.float32)
-    if Q_NORM or K_NORM:
-        inverse = tl.rsqrt(tl.sum(x * x, 1) / HEAD_DIM + eps)[:, None]
-        weight = tl.full((1, 1), 1.0, tl.float32)
-        partner_weight = tl.full((1, 1), 1.0, tl.float32)
-        scaled = head < 0
-        if Q_NORM:
-            scaled = scaled | is_q
-            weight = tl.where(is_q, tl.load(q_norm_ptr + dim, dim < HEAD_DIM, other=0).to(tl.float32), weight)
-            partner_weight = tl.where(is_q, tl.load(q_norm_ptr + partner_dim, dim < ROT, other=0).to(tl.float32), partner_weight)
-        if K_NORM:
-            is_k = (head >= HEADS) & (head < HEADS + KV_HEADS)
-            scaled = scaled | is_k
-            weight = tl.where(is_k, tl.load(k_norm_ptr + dim, dim < HEAD_DIM, other=0).to(tl.float32), weight)
-            partner_weight = tl.where(is_k, tl.load(k_norm_ptr + partner_dim, dim < ROT, other=0).to(tl.float32), partner_weight)
-        x = tl.where(scaled, x * inverse * weight, x)
-        partner = tl.where(scaled, partner * inverse * partner_weight, partner)
-
-    angle = cos_sin_ptr + tl.load(positions_ptr + token) * ROT + tl.where(dim < half, dim, dim - half)
-    cos = tl.load(angle, dim < ROT, other=1)
-    sin = tl.load(angle + half, dim < ROT, other=0)
-    turned = tl.where(rotates, x * cos + tl.where(dim < half, -partner, partner) * sin, x)
-    tl.store(q_ptr + token * HEADS * HEAD_DIM + head * HEAD_DIM + dim, turned.to(q_ptr.dtype.element_ty), inside & is_q)
-
+    after_predecessor(PDL)
     slot = tl.load(slots_ptr + token)
-    kv_head = tl.where(is_v, head - HEADS - KV_HEADS, head - HEADS)
-    tile = (slot // PAGE) * page_stride + is_v.to(tl.int64) * side_stride + kv_head * head_stride
-    written = inside & (head >= HEADS) & (slot >= 0)
-    tl.store(kv_ptr + tile + (slot % PAGE) * HEAD_DIM + dim, turned.to(kv_ptr.dtype.element_ty), written)
+    angle = cos_sin_ptr + tl.load(positions_ptr + token) * ROT + left_dim
+    left = tl.load(source + left_dim, paired, other=0).to(tl.float32)
+    right = tl.load(source + right_dim, paired, other=0).to(tl.float32)
+    if ROT < HEAD_DIM:
+        rest_dim = ROT + tl.arange(0, BLOCK_REST)[None, :]
+        passing = known & (rest_dim < HEAD_DIM)
+        rest = tl.load(source + rest_dim, passing, other=0).to(tl.float32)
+
+    if Q_NORM or K_NORM:
+        squares = tl.sum(left * left, 1) + tl.sum(right * right, 1)
+        if ROT < HEAD_DIM:
+            squares += tl.sum(rest * rest, 1)
+        inverse = tl.rsqrt(squares / HEAD_DIM + eps)[:, None]
+    if Q_NORM:
+        is_q = head < HEADS
+        left = _normed(left, inverse, q_norm_ptr, left_dim, HALF, is_q)
+        right = _normed(right, inverse, q_norm_ptr, right_dim, ROT, is_q)
+        if ROT < HEAD_DIM:
+            rest = _normed(rest, inverse, q_norm_ptr, rest_dim, HEAD_DIM, is_q)
+    if K_NORM:
+        is_k = (head >= HEADS) & (head < HEADS + KV_HEADS)
+        left = _normed(left, inverse, k_norm_ptr, left_dim, HALF, is_k)
+        right = _normed(right, inverse, k_norm_ptr, right_dim, ROT, is_k)
+        if ROT < HEAD_DIM:
+            rest = _normed(rest, inverse, k_norm_ptr, rest_dim, HEAD_DIM, is_k)
+
+    turns = head < HEADS + KV_HEADS
+    cos = tl.where(turns, tl.load(angle, left_dim < HALF, other=1), 1)
+    sin = tl.where(turns, tl.load(angle + HALF, left_dim < HALF, other=0), 0)
+    _put(
+        left * cos - right * sin, left_dim, paired, token, head, slot, q_ptr, kv_ptr, page_stride, side_stride, head_stride,
+        HEADS, KV_HEADS, HEAD_DIM, PAGE,
+    )  # fmt: skip
+    _put(
+        right * cos + left * sin, right_dim, paired, token, head, slot, q_ptr, kv_ptr, page_stride, side_stride, head_stride,
+        HEADS, KV_HEADS, HEAD_DIM, PAGE,
+    )  # fmt: skip
+    if ROT < HEAD_DIM:
+        _put(
+            rest, rest_dim, passing, token, head, slot, q_ptr, kv_ptr, page_stride, side_stride, head_stride,
+            HEADS, KV_HEADS, HEAD_DIM, PAGE,
+        )  # fmt: skip
 
 
 def rope_cache(
@@ -80,14 +115,18 @@ def rope_cache(
     ``q_norm``, ``k_norm``: [D], RMSNorm weights applied to each head before the rotation, with ``eps``.
     """
     page_size, head_dim = kv.shape[3:]
-    tokens, heads = qkv.shape[0], num_heads + 2 * num_kv_heads
+    tokens, heads, rot = qkv.shape[0], num_heads + 2 * num_kv_heads, cos_sin.shape[1]
     q = torch.empty((tokens, num_heads, head_dim), dtype=qkv.dtype, device=qkv.device)
     if tokens:
-        _rope_cache_kernel[(tokens, triton.cdiv(heads, _HEADS_PER_PROGRAM))](
+        # Many tokens fill the device with all their heads a program; of few, a token's heads are spread.
+        block_h = max(1, (8192 if tokens >= _MANY_TOKENS else 1024) // triton.next_power_of_2(head_dim))
+        block_h = min(block_h, triton.next_power_of_2(heads))
+        launch = pdl(qkv.device)
+        _rope_cache_kernel[(tokens, triton.cdiv(heads, block_h))](
             qkv, positions, cos_sin, slots, kv, qkv if q_norm is None else q_norm, qkv if k_norm is None else k_norm, q,
             qkv.stride(0), *kv.stride()[:3], eps,
-            HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, ROT=cos_sin.shape[1], PAGE=page_size,
-            Q_NORM=q_norm is not None, K_NORM=k_norm is not None,
-            BLOCK_H=_HEADS_PER_PROGRAM, BLOCK_D=triton.next_power_of_2(head_dim), num_warps=4,
+            HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, ROT=rot, PAGE=page_size,
+            Q_NORM=q_norm is not None, K_NORM=k_norm is not None, BLOCK_H=block_h, BLOCK_HALF=triton.next_power_of_2(rot // 2),
+            BLOCK_REST=triton.next_power_of_2(max(1, head_dim - rot)), PDL=launch.PDL, num_warps=4, **launch.options,
         )  # fmt: skip
     return q
