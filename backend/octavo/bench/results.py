@@ -1,5 +1,6 @@
 """What measurements of one engine keep: JSON files of ours, and the rows of a peer's. Knows no engine and no table."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -109,7 +110,7 @@ class PeerResult(msgspec.Struct, frozen=True):
     """What another system's run has to compare: phases by name, seconds from its start to ready, gaps between tokens."""
 
     name: str
-    phases: dict[str, Timing]
+    phases: Mapping[str, Timing]
     start: float | None
     itl: ItlResult | None
 
@@ -125,8 +126,14 @@ def read_ours(path: Path) -> Measurement:
 
 
 def read_peer(path: Path) -> PeerResult:
-    """A list of rows, each with its ``phase``; the file's name is the peer's. Raises ``ValueError`` if it is not one."""
-    rows = {row["phase"]: row for row in msgspec.json.decode(path.read_bytes(), type=list[dict])}
+    """A list of rows, each with its ``phase``, or another measurement of ours; the file's name is the peer's.
+
+    Raises ``ValueError`` if it is neither.
+    """
+    content = msgspec.json.decode(path.read_bytes(), type=list[dict] | Measurement)
+    if isinstance(content, Measurement):
+        return PeerResult(path.stem, {phase.phase: phase for phase in content.phases}, content.start.seconds, content.itl)
+    rows = {row["phase"]: row for row in content}
     start, itl = rows.pop(START, None), rows.pop(ITL, None)
     return PeerResult(
         name=path.stem,

@@ -135,7 +135,7 @@ def _decode_step(phase: Timing, known: Mapping[str, Timing]) -> float | None:
     return None
 
 
-def _same(phase: Timing, known: dict[str, Timing]) -> Timing | None:
+def _same(phase: Timing, known: Mapping[str, Timing]) -> Timing | None:
     """The phase of that name, if it was the same load."""
     other = known.get(phase.phase)
     return other if other and (other.n, other.isl, other.osl) == (phase.n, phase.isl, phase.osl) else None

@@ -106,7 +106,9 @@ def offline(
     max_num_seqs: Annotated[int, typer.Option(min=1, help="Most requests that run at once.")] = 512,
     max_num_batched_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one step.")] = BATCHED_TOKENS,
     settings: Settings = "{}",
-    peer: Annotated[list[Path] | None, typer.Option(help="A peer's figures, from octavo.bench.vllm. Repeatable.")] = None,
+    peer: Annotated[
+        list[Path] | None, typer.Option(help="A peer's figures, from octavo.bench.vllm, or another run of ours. Repeatable.")
+    ] = None,
     json: Annotated[Path, typer.Option("--json", help="Where to write the figures, after each phase.")] = Path(
         "bench-offline.json"
     ),
@@ -158,7 +160,9 @@ def profile(
 @bench.command()
 def compare(
     ours: Annotated[Path, typer.Argument(help="What octavo bench offline wrote.")],
-    peers: Annotated[list[Path] | None, typer.Argument(help="Peers' figures, from octavo.bench.vllm.")] = None,
+    peers: Annotated[
+        list[Path] | None, typer.Argument(help="Peers' figures, from octavo.bench.vllm, or other runs of ours.")
+    ] = None,
 ) -> None:
     """The figures of a run as Markdown tables: alone, and beside peers' of the same sitting."""
     from octavo.bench.results import read_ours, read_peer

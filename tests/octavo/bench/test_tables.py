@@ -88,6 +88,12 @@ def test_beside_peers(ours: Measurement, tmp_path: Path) -> None:
     assert cells(table, "start to first token")[2:7] == ["s", "6.5", "65", "–", "10.00 ×"]
 
 
+def test_beside_another_run_of_ours(ours: Measurement, tmp_path: Path) -> None:
+    table = comparison_table(ours, [read_peer(tmp_path / "ours.json")])
+    assert cells(table, "b1")[2:6] == ["ms/token", "4", "4", "1.00 ×"]
+    assert cells(table, "start to first token")[2:6] == ["s", "6.5", "6.5", "1.00 ×"]
+
+
 def test_a_profile() -> None:
     lines = [Line("gemv", "qkv", 2, 4.0, 3870.0), Line("argmax", "after the layers", 1, 2.0, None)]
     table = profile_table(Profile(machine={}, model="m", rows=1, context=144, copy_gb_s=4300.0, lines=lines))
