@@ -4,22 +4,26 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo_kernels.hopper import after_predecessor, let_successor_start, pdl
+
 
 @triton.jit
 def _rmsnorm_kernel(
     x_ptr, weight_ptr, residual_ptr, out_ptr, x_stride, residual_stride, eps,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ADD: tl.constexpr,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ADD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
+    let_successor_start(PDL)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < WIDTH
+    weight = tl.load(weight_ptr + column, inside, other=0).to(tl.float32)
+    after_predecessor(PDL)
     x = tl.load(x_ptr + row * x_stride + column, inside, other=0).to(tl.float32)
     if ADD:
         residual_row = residual_ptr + row * residual_stride + column
         total = (x + tl.load(residual_row, inside, other=0).to(tl.float32)).to(residual_ptr.dtype.element_ty)
         tl.store(residual_row, total, inside)
         x = total.to(tl.float32)
-    weight = tl.load(weight_ptr + column, inside, other=0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(x * x, 0) / WIDTH + eps)
     tl.store(out_ptr + row * WIDTH + column, (x * scale * weight).to(out_ptr.dtype.element_ty), inside)
 
@@ -34,9 +38,11 @@ def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float, residual: torch.T
     out = torch.empty((rows, width), dtype=x.dtype, device=x.device)
     if rows:
         block = triton.next_power_of_2(width)
+        launch = pdl(x.device)
         added = x if residual is None else residual
         _rmsnorm_kernel[(rows,)](
             x, weight, added, out, x.stride(0), added.stride(0), eps,
-            WIDTH=width, BLOCK=block, ADD=residual is not None, num_warps=min(max(block // 512, 1), 16),
+            WIDTH=width, BLOCK=block, ADD=residual is not None, PDL=launch.PDL,
+            num_warps=min(max(block // 512, 1), 16), **launch.options,
         )  # fmt: skip
     return out

@@ -4,14 +4,18 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo_kernels.hopper import after_predecessor, let_successor_start, pdl
+
 _BLOCK = 1024
 
 
 @triton.jit
-def _swiglu_kernel(gate_up_ptr, out_ptr, stride, width, BLOCK: tl.constexpr):
+def _swiglu_kernel(gate_up_ptr, out_ptr, stride, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    let_successor_start(PDL)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
+    after_predecessor(PDL)
     gate = tl.load(gate_up_ptr + row * stride + column, inside, other=0).to(tl.float32)
     up = tl.load(gate_up_ptr + row * stride + width + column, inside, other=0).to(tl.float32)
     tl.store(out_ptr + row * width + column, (gate * tl.sigmoid(gate) * up).to(out_ptr.dtype.element_ty), inside)
@@ -22,5 +26,8 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = torch.empty((rows, width), dtype=gate_up.dtype, device=gate_up.device)
     if rows:
-        _swiglu_kernel[(rows, triton.cdiv(width, _BLOCK))](gate_up, out, gate_up.stride(0), width, BLOCK=_BLOCK, num_warps=4)
+        launch = pdl(gate_up.device)
+        _swiglu_kernel[(rows, triton.cdiv(width, _BLOCK))](
+            gate_up, out, gate_up.stride(0), width, BLOCK=_BLOCK, PDL=launch.PDL, num_warps=4, **launch.options
+        )
     return out
