@@ -99,12 +99,13 @@ def run(config: EngineConfig, shape: ModelShape, plan: Plan) -> Iterator[Measure
 
 
 def warm_up(engine: InProcessEngine, phase: Phase, vocab: int, limits: Limits) -> None:
-    """Some requests of the phase, then decodes at every number of rows that it can come to.
+    """Enough requests of the phase to fill two steps, then decodes at every number of rows that it can come to.
 
     A served engine has met them all after a while: what is compiled or captured on demand is not what a phase measures. One of
     the rows is as long as the phase's grow; the others are short, and a few end with every step.
     """
-    few = random_prompts(min(phase.requests, _WARM_REQUESTS), phase.input_len, vocab, seed=1001)
+    count = min(phase.requests, max(_WARM_REQUESTS, 2 * limits.tokens // phase.input_len + 1))
+    few = random_prompts(count, phase.input_len, vocab, seed=1001)
     engine.generate(few, min(_WARM_TOKENS, phase.output_len), _sampling(phase))
     if phase.output_len == 1:
         return

@@ -24,7 +24,8 @@ from octavo.runtime.device import resolve_device
 
 STEPS = 32
 _LINEAR = re.compile(r"gemv|gemm|skinny|linear|nvjet|cutlass", re.IGNORECASE)
-_ATTENTION = re.compile(r"attend|attention|paged_decode", re.IGNORECASE)
+_ATTENTION = re.compile(r"attend|attention|decode", re.IGNORECASE)
+_NOISE = re.compile(r"^void |\(anonymous namespace\)::|at::native::")
 
 
 class Kernel(NamedTuple):
@@ -61,11 +62,11 @@ def _kernels(engine: InProcessEngine, rows: int, input_len: int) -> list[Kernel]
     """Every kernel of a run of some steps, in the order of their ends."""
     prompts = random_prompts(rows, input_len, engine.core.info.vocab_size, seed=1)
     engine.generate(prompts, STEPS)
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
         engine.generate(prompts, STEPS)
     events = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
-    kernels = [Kernel(event.name, event.time_range.end) for event in events if not event.name.startswith(("Memcpy", "Memset"))]
-    return sorted(kernels, key=lambda kernel: kernel.end)
+    kernels = (event for event in events if not event.name.startswith(("Memcpy", "Memset")))
+    return sorted((Kernel(_NOISE.sub("", event.name), event.time_range.end) for event in kernels), key=lambda kernel: kernel.end)
 
 
 def weights_of(shape: ModelShape, rows: int, context: int, itemsize: int) -> Weights:
