@@ -2,13 +2,34 @@
 
 from octavo_kernels import gemv, skinny
 
+_PROCESSORS = 132
 _SHARED = 222 * 1024  # bytes of a multiprocessor's shared memory that rings of tiles may take
 _MANY_ROWS = 16_384
+_MOST_STAGES = 16
+# By the rows and the width of the weight. Long rows want whole tiles; short kernels want all of the weight under way at once.
+_ONE_ROW = {
+    (6144, 4096): gemv.Tiling(4, 512, 2),
+    (4096, 4096): gemv.Tiling(8, 1024, 4),
+    (28672, 4096): gemv.Tiling(2, 4096, 8),
+    (24576, 4096): gemv.Tiling(2, 4096, 8),
+    (4096, 14336): gemv.Tiling(8, 1024, 4),
+    (4096, 12288): gemv.Tiling(8, 1024, 4),
+    (3072, 2048): gemv.Tiling(4, 1024, 4),
+    (2048, 2048): gemv.Tiling(4, 2048, 8),
+    (16384, 2048): gemv.Tiling(4, 2048, 8),
+    (2048, 8192): gemv.Tiling(4, 2048, 8),
+    (4096, 1024): gemv.Tiling(4, 1024, 4),
+    (1024, 2048): gemv.Tiling(2, 2048, 8),
+    (6144, 1024): gemv.Tiling(2, 1024, 2),
+    (1024, 3072): gemv.Tiling(4, 1024, 8),
+}
 
 
 def gemv_tiling(rows: int, width: int) -> gemv.Tiling:
     """For one row of x and a weight [``rows``, ``width``]."""
-    if width >= 2048 and rows >= _MANY_ROWS:
+    if (rows, width) in _ONE_ROW:
+        return _ONE_ROW[rows, width]
+    if rows >= _MANY_ROWS and width >= 2048:
         return gemv.Tiling(2, 2048, 8)
     return gemv.Tiling(4, 1024, 4)
 
@@ -18,15 +39,48 @@ def skinny_tiling(count: int, rows: int, width: int) -> skinny.Tiling | None:
     if count > 64:
         return None
     if rows >= _MANY_ROWS:
-        return _with_ring(count, 64, 128, 1, 1, 2)
-    if count > 16:
-        return _with_ring(count, 64, 128, 1, 1, 1)
-    if rows > 4096:
-        return _with_ring(count, 64, 128, 1, 1, 1)
-    return _with_ring(count, 32, 128, 2, 1, 1)
+        return _ring(count, width, 128, 1, 1, 1) if count > 32 and rows > 24_576 else _ring(count, width, 64, 1, 1, _fullest(rows))
+    if count <= 16:
+        return _up_to_16(count, rows, width)
+    return _up_to_32(count, rows, width) if count <= 32 else _up_to_64(count, rows, width)
 
 
-def _with_ring(count: int, rows: int, width: int, folds: int, splits: int, programs: int) -> skinny.Tiling:
-    """As many stages as leave room for ``programs`` on a multiprocessor."""
-    turn = (rows + skinny.batch_of(count)) * folds * width * 2
-    return skinny.Tiling(rows, width, folds, splits, min(_SHARED // programs // turn, 16))
+def _up_to_16(count: int, rows: int, width: int) -> skinny.Tiling:
+    if rows <= 2048 and width >= 3072:
+        return _ring(count, width, 16, 4, 1, 2)
+    return _ring(count, width, 32, 2, 1, 1 if width > 8192 else 2)
+
+
+def _up_to_32(count: int, rows: int, width: int) -> skinny.Tiling:
+    if rows <= 1024:
+        return _ring(count, width, 32, 2, 4, 1)
+    if rows <= 4096 and width >= 4096:
+        return _ring(count, width, 64, 1, 2 if rows > 2048 else 4, 1)
+    return _ring(count, width, 64, 1, 1, 1)
+
+
+def _up_to_64(count: int, rows: int, width: int) -> skinny.Tiling | None:
+    if rows <= 2048 and width >= 3072:
+        return _ring(count, width, 32, 2, 2 if rows > 1024 else 4, 1)
+    if rows <= 4096 and width > 8192:
+        return _ring(count, width, 64, 1, 2, 1)
+    if rows <= 4096 and width >= 4096:
+        return None
+    return _ring(count, width, 64, 1, 1, 1)
+
+
+def _fullest(rows: int) -> int:
+    """How many programs of 64 rows each a multiprocessor should take at a time, so that the last wave is not almost empty."""
+
+    def idle(programs: int) -> float:
+        waves = rows / 64 / (_PROCESSORS * programs)
+        return -(-waves // 1) / waves
+
+    return min((2, 3), key=idle)
+
+
+def _ring(count: int, width: int, rows: int, folds: int, splits: int, programs: int) -> skinny.Tiling:
+    """Tiles of 128 along K, and as many stages as leave room for ``programs`` on a multiprocessor."""
+    turn = 128 * folds
+    stages = _SHARED // programs // ((rows + skinny.batch_of(count)) * turn * 2)
+    return skinny.Tiling(rows, 128, folds, splits, min(stages, -(-width // turn), _MOST_STAGES))

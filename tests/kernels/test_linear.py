@@ -52,11 +52,15 @@ class Problem(NamedTuple):
 def make(place, case: Case) -> Problem:
     around, swiglu = case.around.split(), "swiglu" in case.around
     outputs = case.features * (2 if swiglu else 1)
-    x = place.put(torch.randn(case.rows, 2 * case.width))[:, : case.width]  # rows need not be packed
-    weight = place.put(torch.randn(outputs, case.width) / case.width**0.5)
-    bias = place.put(torch.randn(outputs)) if "bias" in around else None
-    norm = place.put(torch.randn(case.width)) if "norm" in around else None
-    residual = place.put(torch.randn(case.rows, case.features)) if "residual" in around else None
+
+    def draw(*shape: int) -> torch.Tensor:
+        return place.put(torch.randn(shape, device=place.device))
+
+    x = draw(case.rows, 2 * case.width)[:, : case.width]  # rows need not be packed
+    weight = draw(outputs, case.width) / case.width**0.5
+    bias = draw(outputs) if "bias" in around else None
+    norm = draw(case.width) if "norm" in around else None
+    residual = draw(case.rows, case.features) if "residual" in around else None
     expected = x.double()
     if norm is not None:
         expected = expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.double()
