@@ -197,5 +197,5 @@ def _decode_anywhere(
         q.stride(0), *kv.stride()[:3], page_table.stride(0), programs, scale,
         KV_HEADS=kv_heads, GROUP=group, HEAD_DIM=head_dim, PAGE=page_size, BLOCK_M=max(16, block_g), BLOCK_G=block_g,
         BLOCK_D=block_d, TILE=TILE, FIELDS=FIELDS, PARTS=max(1, min(_PARTS, 8192 // (block_g * block_d))), PDL=launch.PDL,
-        num_warps=4, num_stages=2 if block_d * q.element_size() > 256 else 3, **launch.options,
+        num_warps=8 if block_d > 128 else 4, num_stages=2 if block_d * q.element_size() > 256 else 3, **launch.options,
     )  # fmt: skip

@@ -245,9 +245,9 @@ def _decode_hopper_kernel(
 
 
 def fits_hopper(q: torch.Tensor, kv: torch.Tensor) -> bool:
-    """Whether ``decode_on_hopper`` takes these: 16 bits, whole tiles a page, heads that are a power of two wide, on a Hopper."""
+    """Whether ``decode_on_hopper`` takes these: 16 bits, whole tiles a page, such heads, small groups, on a Hopper."""
     head_dim, page_size = q.shape[2], kv.shape[3]
-    known = q.dtype in _ELEMENTS and head_dim in (64, 128, 256) and page_size % TILE == 0
+    known = q.dtype in _ELEMENTS and head_dim in (64, 128, 256) and page_size % TILE == 0 and q.shape[1] <= 16 * kv.shape[2]
     return known and q.stride(0) % head_dim == 0 and hopper.is_hopper(q.device)
 
 
