@@ -53,6 +53,11 @@ DECODES = (
     *((1, 128), (1, 512), (1, 8192), (1, 100_000), (8, 512), (8, 32_768), (32, 8192)),
     *((64, 1024), (256, 512), (512, 192), (1024, 192)),
 )
+# Rows, queries of each and tokens of each with them.
+PREFILLS = (
+    *((1, 1024, 1024), (1, 4096, 4096), (1, 8192, 8192), (1, 16_384, 16_384)),
+    *((8, 1024, 1024), (64, 128, 128), (1, 512, 32_768), (1, 16, 32_768)),
+)
 
 
 class Bench:
@@ -156,15 +161,17 @@ def decode(bench: Bench, lengths: list[int], case: str) -> Result:
     return bench.moved("paged_decode", case, bench.seconds(every_layer) / pool.shape[1], read)
 
 
-def prefill(bench: Bench, queries: int, context: int) -> Result:
-    """Causal attention of the last ``queries`` of ``context`` tokens of one row."""
-    shape = bench.shape
-    kv = bench.pool(context)[:, 0]
-    table = torch.arange(kv.shape[0], device=bench.device, dtype=torch.int32)[None]
-    q, starts, lengths = bench.random(queries, shape.heads, shape.head_dim), bench.whole(0, queries), bench.whole(context)
+def prefill(bench: Bench, rows: int, queries: int, context: int) -> Result:
+    """Causal attention of the last ``queries`` of ``context`` tokens of each row."""
+    shape, pages = bench.shape, -(-context // bench.shape.page_size)
+    kv = bench.pool(rows * pages * shape.page_size)[:, 0]
+    table = torch.arange(rows * pages, device=bench.device, dtype=torch.int32).view(rows, pages)
+    q, starts = bench.random(rows * queries, shape.heads, shape.head_dim), bench.whole(*range(0, (rows + 1) * queries, queries))
+    lengths = bench.whole(*[context] * rows)
     seconds = bench.seconds(lambda: bench.kernels.paged_prefill(q, kv, table, starts, lengths, queries, shape.head_dim**-0.5))
-    pairs = queries * (context - queries) + queries * (queries + 1) / 2
-    return bench.computed("paged_prefill", f"{queries} of {context}", seconds, 4 * pairs * shape.heads * shape.head_dim)
+    pairs = rows * (queries * (context - queries) + queries * (queries + 1) / 2)
+    case = f"{rows} x {queries} of {context}"
+    return bench.computed("paged_prefill", case, seconds, 4 * pairs * shape.heads * shape.head_dim)
 
 
 def draw(bench: Bench, rows: int, temperature: float, top_k: int, top_p: float, case: str) -> Result:
@@ -192,8 +199,8 @@ def measure(bench: Bench) -> Iterator[Result]:
     if big:
         yield decode(bench, [32_768, *[512] * 63], "1 x 32768 and 63 x 512")
         yield decode(bench, [100 + 3900 * row // 127 for row in range(128)], "128 x 100 to 4000")
-    for queries, context in ((1024, 1024), (8192, 8192), (512, 32_768)) if big else ((128, 128), (32, 512)):
-        yield prefill(bench, queries, context)
+    for rows, queries, context in PREFILLS if big else ((1, 128, 128), (2, 32, 512)):
+        yield prefill(bench, rows, queries, context)
     for rows in (1, 64, 256) if big else (1, 8):
         yield draw(bench, rows, 0, 0, 1, "greedy")
         yield draw(bench, rows, 1, 0, 1, "temperature")

@@ -1,4 +1,4 @@
-"""Causal attention of chunks of queries over their rows' pages, in Triton. Knows no scheduler.
+"""Causal attention of chunks of queries over their rows' pages, in Triton; on Hopper see ``paged_prefill_hopper``. No scheduler.
 
 A program takes a tile of consecutive queries of one row for all heads that share a KV head (token-major), so keys and values are
 read once a group. Tiles that every query sees in full need no mask; the rest, at the diagonal, come last.
@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from octavo_kernels.paged_decode import _LOG2_E, fold, load_tile, tile_offsets
+from octavo_kernels.paged_prefill_hopper import fits_hopper, prefill_on_hopper
 
 
 @triton.jit(do_not_specialize=["table_stride"])
@@ -78,6 +79,8 @@ def paged_prefill(
     queries are ``cu_query[r]`` to ``cu_query[r + 1]``, at most ``max_query_len`` of them. ``context_lens``: int32 [R], tokens of
     the row including these, so that query i stands at position ``context_len - query_len + i``.
     """
+    if fits_hopper(q, kv):
+        return prefill_on_hopper(q, kv, page_table, cu_query, context_lens, scale)
     tokens, heads, head_dim = q.shape
     _, _, kv_heads, page_size, _ = kv.shape
     out = torch.empty((tokens, heads, head_dim), dtype=q.dtype, device=q.device)
@@ -98,5 +101,4 @@ def _tiling(packed_queries: int, block_d: int, element_size: int) -> tuple[int, 
         return 32, 32, 4, 1
     if block_d > 128:
         return min(64, max(16, triton.next_power_of_2(packed_queries))), 32, 8, 2
-    block_m = min(128, max(16, triton.next_power_of_2(packed_queries)))
-    return block_m, 64, 8 if block_m == 128 and block_d > 64 else 4, 3
+    return min(64, max(16, triton.next_power_of_2(packed_queries))), 64, 4, 2
