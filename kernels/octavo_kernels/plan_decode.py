@@ -73,7 +73,7 @@ def _multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3
 
 
-def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> DecodePlan:
+def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> "DecodePlan":
     """Plan ``paged_decode`` over rows of ``context_lens`` int32 [R] tokens; holds for every layer of ``num_kv_heads`` heads."""
     rows, device = context_lens.shape[0], context_lens.device
     # Two programs share a multiprocessor's bandwidth better; with few rows one leaves the next kernel room to start.

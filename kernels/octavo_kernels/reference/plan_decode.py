@@ -21,7 +21,7 @@ class DecodePlan(NamedTuple):
     empty: torch.Tensor | None
 
 
-def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> DecodePlan:
+def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> "DecodePlan":
     """Plan ``paged_decode`` over rows of ``context_lens`` int32 [R] tokens; holds for every layer of ``num_kv_heads`` heads."""
     lengths = context_lens.tolist()
     longest, shortest = max(lengths, default=0), min(lengths, default=0)
