@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from octavo_kernels import Kernels, for_device
+from octavo_kernels import Kernels, for_device, hopper
 
 
 class Attention(NamedTuple):
@@ -84,29 +84,48 @@ def launch(kernels: Kernels, model: Attention, chunks: list[int]) -> None:
     table = torch.zeros(2, 16384 // page_size, dtype=torch.int32)
     for norm in (None, torch.zeros(head_dim, dtype=torch.bfloat16)):
         q = kernels.rope_cache(tokens, index, torch.zeros(4, head_dim), index, kv, heads, kv_heads, norm, norm)
-    kernels.paged_decode(q, kv, table, lengths, 1.0)
+    kernels.paged_decode(q, kv, table, lengths, 1.0, kernels.plan_decode(lengths, kv_heads))
     for queries in chunks:
         kernels.paged_prefill(q, kv, table, lengths, lengths, queries, 1.0)
 
 
-def main(models: list[Attention], chunks: list[int], vocabularies: list[int]) -> None:
+def multiply(kernels: Kernels, width: int, ffn: int) -> None:
+    for rows in (1, 2, 24, 64):
+        x = torch.zeros(rows, width, dtype=torch.bfloat16)
+        fed = kernels.linear(x, torch.zeros(2 * ffn, width, dtype=torch.bfloat16), norm=x[0], eps=1e-5, swiglu=True)
+        kernels.linear(fed, torch.zeros(width, ffn, dtype=torch.bfloat16), residual=x)
+
+
+def main(models: list[Attention], widths: list[tuple[int, int]], chunks: list[int], vocabularies: list[int]) -> None:
     kernels = for_device(torch.device("cuda"))
     stop_after_compiling()
     for capability in (80, 90):
         driver.set_active(NamedTarget(capability))
+        hopper.is_hopper = lambda device, able=capability == 90: able
         x = torch.zeros(2, 4096, dtype=torch.bfloat16)
         kernels.rmsnorm(x, x[0], 1e-5)
         kernels.rmsnorm(x, x[0], 1e-5, x)
         kernels.swiglu(x)
+        for width, ffn in widths:
+            multiply(kernels, width, ffn)
         real, whole, wide = torch.zeros(2), torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int64)
         for vocabulary in vocabularies:
-            kernels.sample(torch.zeros(2, vocabulary), real, whole, real, real, wide, whole, wide)
+            logits, seen = torch.zeros(2, vocabulary), torch.zeros(2, vocabulary, dtype=torch.int16)
+            kernels.penalise(logits, seen, wide, real, real, real)
+            kernels.count_tokens(seen, wide, wide)
+            kernels.sample(logits, real, whole, real, real, wide, whole, wide)
+            kernels.sample(torch.zeros(8, vocabulary), real, whole, real, real, wide, whole, wide)
         for model in models:
             launch(kernels, model, chunks)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "all":
-        main(ALL, [1, 8, 16, 32, 64, 128], [32_000, 49_152, 128_256, 262_144])
+        main(
+            ALL,
+            [(576, 1536), (1024, 3072), (2048, 8192), (4096, 14336)],
+            [1, 8, 16, 32, 64, 128],
+            [32_000, 49_152, 128_256, 262_144],
+        )
     else:
-        main(FEW, [1, 128], [49_152])
+        main(FEW, [(576, 1536), (2048, 8192)], [1, 128], [49_152])
