@@ -7,8 +7,7 @@ kernels. Which tiling a shape takes is frozen in ``linear_table``.
 import torch
 from torch.nn.functional import linear as multiply
 
-from octavo_kernels import gemv, skinny
-from octavo_kernels.hopper import is_hopper
+from octavo_kernels import gemv, hopper, skinny
 from octavo_kernels.linear_table import gemv_tiling, skinny_tiling
 from octavo_kernels.rmsnorm import rmsnorm
 from octavo_kernels.swiglu import swiglu as activate
@@ -39,7 +38,7 @@ def linear(
         return gemv.gemv(x, weight, bias, norm, eps, swiglu, residual, target, gemv_tiling(*weight.shape))
     if norm is not None:
         x = rmsnorm(x, norm, eps)
-    if half and rows > 1 and is_hopper(x.device) and skinny.takes(x):
+    if half and rows > 1 and hopper.is_hopper(x.device) and skinny.takes(x):
         tiling = skinny_tiling(rows, *weight.shape)
         if tiling is not None:
             return skinny.skinny(x, weight, bias, swiglu, residual, _target(x, weight, swiglu, residual, out), tiling)

@@ -78,7 +78,7 @@ def _product(x, weight, first, step, start, stop, ROWS: gl.constexpr, WIDTH: gl.
         mbarrier.wait(ready.index(slot), phase)
         total = warpgroup_mma(ring.index(slot), x_ring.index(slot).permute((1, 0)), total, is_async=True)
         total = warpgroup_mma_wait(0, deps=(total,))
-        gl.thread_barrier()
+        tl.debug_barrier()
         inside = turn + STAGES < stop
         mbarrier.expect(ready.index(slot), BYTES, pred=inside)
         _fetch(weight, ring, ready, slot, first, step, turn + STAGES, inside, PIECES, FOLDS)
@@ -144,7 +144,7 @@ def _skinny_kernel(
         inner = gl.arange(0, BATCH, layout=gl.SliceLayout(0, WRITE))[None, :] * ROWS
         inner += gl.arange(0, ROWS, layout=gl.SliceLayout(1, WRITE))[:, None]
         gl.store(parts_ptr + gl.program_id(0) * PART + inner, total)
-        gl.thread_barrier()
+        tl.debug_barrier()
         last = gl.atomic_add(arrived_ptr + tile, 1, sem="acq_rel") == SPLITS - 1
         if last:
             gl.store(arrived_ptr + tile, 0)
@@ -158,7 +158,7 @@ def _skinny_kernel(
 
 @lru_cache
 def _arrivals(device: torch.device) -> torch.Tensor:
-    """How many programs of each tile are done: zeros between kernels."""
+    """How many programs of each tile are done: zeros between kernels. Made by a call outside any graph, which then finds zeros."""
     return torch.zeros(_MAX_TILES, dtype=torch.int32, device=device)
 
 
