@@ -75,10 +75,19 @@ CASES = [
     Case("all", {"temperature": 1.3, "top_k": 50, "top_p": 0.8, "min_p": 0.01}),
     Case("mixed-rows", {"temperature": [0, 1, 1], "top_p": [1, 1, 0.5]}, 300, rows=3),
     Case("flat", {"top_p": 0.999}, 9000, spread=0.0, rows=1),
+    Case("many-candidates", {"top_k": [500, 3], "top_p": [0.95, 1.0]}, spread=1.0),
+    Case("second-pass-for-top-p", {"top_p": [0.9, 0.3, 0.99], "temperature": [1.0, 20.0, 1.0]}, 9000, spread=1.0, rows=3),
+    Case("second-pass-for-min-p", {"min_p": [0.05, 0.02], "top_p": [1.0, 0.8]}, 9000, spread=1.0),
+    Case("second-pass-for-top-k", {"top_k": [2500, 4000], "min_p": [0.0, 0.04]}, 6000, spread=1.0),
+    Case("edge-among-too-many", {"top_k": 3000, "top_p": 0.9}, spread=0.5, rows=1),
+    Case("of-every-kind", {"temperature": [0, 1, 2, 1, 0.5], "top_p": [1, 1, 0.9, 1, 0.7], "top_k": [0, 0, 0, 7, 0]}, 5000, rows=5),
 ]
 GPU_CASES = [
     Case("llama3-batch", {"top_k": 50, "top_p": 0.95, "temperature": 0.8}, 128_256, rows=256),
     Case("llama3-plain", {}, 128_256, rows=256),
+    Case("llama3-flat", {"top_p": 0.9}, 128_256, spread=1.0, rows=64),
+    Case("llama3-nearly-uniform", {"top_p": [0.5, 0.9, 0.99], "temperature": [1.0, 2.0, 50.0]}, 128_256, spread=0.1, rows=3),
+    Case("llama3-alone", {"top_k": 50}, 128_256, rows=1),
     Case("nucleus-of-most", {"top_p": 0.999, "temperature": 2.0}, 152_064, spread=1.0, rows=32),
     Case("gemma", {"min_p": 0.02}, 262_144, rows=16),
     Case("large-k", {"top_k": 20_000, "top_p": 0.9}, 49_152, spread=0.5, rows=64),
@@ -179,6 +188,17 @@ def test_greedy_takes_the_lowest_of_equals(sample) -> None:
     logits = torch.zeros(2, 4500)
     logits[0, [4200, 77, 4400]] = 1.0
     assert on_device(sample, logits, options(2, temperature=0.0)).tolist() == [77, 0]
+
+
+@pytest.mark.parametrize("sample", [TWIN, TRITON], ids=["twin", "triton"])
+def test_draws_go_where_they_are_wanted(sample) -> None:
+    logits, tokens = torch.randn(2, 300, device=DEVICE), torch.full((3,), -1, device=DEVICE)
+    arguments = [argument.to(DEVICE) for argument in options(2, temperature=[0.0, 1.0])]
+    if sample is TWIN:
+        logits, tokens, arguments = logits.cpu(), tokens.cpu(), [argument.cpu() for argument in arguments]
+    drawn = sample(logits, *arguments, out=tokens[:2])
+    assert drawn.data_ptr() == tokens.data_ptr()
+    assert tokens.tolist() == [*sample(logits, *arguments).tolist(), -1]
 
 
 @pytest.mark.parametrize("sample", [TWIN, TRITON], ids=["twin", "triton"])

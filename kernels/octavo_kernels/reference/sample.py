@@ -19,8 +19,9 @@ def sample(
     seeds: torch.Tensor,
     sample_index: torch.Tensor,
     positions: torch.Tensor,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Draw one token id (int64 [R]) per row of ``logits`` (float32 [R, V], left as it is).
+    """Draw one token id (int64 [R]; into ``out`` if given) per row of ``logits`` (float32 [R, V], left as it is).
 
     ``temperature`` float32 [R]: 0 takes the largest logit, the lowest id on a tie. The filters act in this order on the
     distribution at that temperature: ``min_p`` float32 [R] keeps p >= min_p * max p; ``top_k`` int32 [R] (0 is off) keeps
@@ -40,7 +41,7 @@ def sample(
         behind = _distances(logits, likeliest[rows], temperature, min_p)
         _filter(behind, top_k.long(), top_p)
         likeliest[rows] = _gumbel_max(behind, seeds, sample_index.long(), positions)
-    return likeliest
+    return likeliest if out is None else out.copy_(likeliest)
 
 
 def _distances(logits: torch.Tensor, likeliest: torch.Tensor, temperature: torch.Tensor, min_p: torch.Tensor) -> torch.Tensor:
