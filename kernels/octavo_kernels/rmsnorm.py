@@ -1,4 +1,4 @@
-"""RMSNorm with an optional residual add, in Triton: one row a program, one read and one or two writes. Knows no model."""
+"""RMSNorm in Triton: one row a program, one read and one write. Knows no model."""
 
 import torch
 import triton
@@ -9,8 +9,7 @@ from octavo_kernels.hopper import after_predecessor, let_successor_start, pdl
 
 @triton.jit
 def _rmsnorm_kernel(
-    x_ptr, weight_ptr, residual_ptr, out_ptr, x_stride, residual_stride, eps,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, ADD: tl.constexpr, PDL: tl.constexpr,
+    x_ptr, weight_ptr, out_ptr, x_stride, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     let_successor_start(PDL)
     row = tl.program_id(0).to(tl.int64)
@@ -19,30 +18,21 @@ def _rmsnorm_kernel(
     weight = tl.load(weight_ptr + column, inside, other=0).to(tl.float32)
     after_predecessor(PDL)
     x = tl.load(x_ptr + row * x_stride + column, inside, other=0).to(tl.float32)
-    if ADD:
-        residual_row = residual_ptr + row * residual_stride + column
-        total = (x + tl.load(residual_row, inside, other=0).to(tl.float32)).to(residual_ptr.dtype.element_ty)
-        tl.store(residual_row, total, inside)
-        x = total.to(tl.float32)
     scale = tl.rsqrt(tl.sum(x * x, 0) / WIDTH + eps)
     tl.store(out_ptr + row * WIDTH + column, (x * scale * weight).to(out_ptr.dtype.element_ty), inside)
 
 
-def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float, residual: torch.Tensor | None = None) -> torch.Tensor:
+def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Normalise each row of ``x`` [T, D] by its root mean square and scale it by ``weight`` [D]; returns [T, D] in x's dtype.
 
-    With ``residual`` [T, D], ``residual += x`` in place and the norm of that sum is returned. float32 inside.
-    Moves 2 (with residual 4) * T * D numbers.
+    float32 inside. Moves 2 * T * D numbers.
     """
     rows, width = x.shape
     out = torch.empty((rows, width), dtype=x.dtype, device=x.device)
     if rows:
-        block = triton.next_power_of_2(width)
-        launch = pdl(x.device)
-        added = x if residual is None else residual
+        block, launch = triton.next_power_of_2(width), pdl(x.device)
         _rmsnorm_kernel[(rows,)](
-            x, weight, added, out, x.stride(0), added.stride(0), eps,
-            WIDTH=width, BLOCK=block, ADD=residual is not None, PDL=launch.PDL,
+            x, weight, out, x.stride(0), eps, WIDTH=width, BLOCK=block, PDL=launch.PDL,
             num_warps=min(max(block // 512, 1), 16), **launch.options,
         )  # fmt: skip
     return out

@@ -104,7 +104,6 @@ def main(models: list[Attention], widths: list[tuple[int, int]], chunks: list[in
         hopper.is_hopper = lambda device, able=capability == 90: able
         x = torch.zeros(2, 4096, dtype=torch.bfloat16)
         kernels.rmsnorm(x, x[0], 1e-5)
-        kernels.rmsnorm(x, x[0], 1e-5, x)
         kernels.swiglu(x)
         for width, ffn in widths:
             multiply(kernels, width, ffn)

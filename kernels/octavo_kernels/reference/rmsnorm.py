@@ -1,17 +1,15 @@
-"""RMSNorm with an optional residual add, in plain torch. Knows no model."""
+"""RMSNorm in plain torch. Knows no model."""
 
 from functools import lru_cache
 
 import torch
 
 
-def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float, residual: torch.Tensor | None = None) -> torch.Tensor:
+def rmsnorm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Normalise each row of ``x`` [T, D] by its root mean square and scale it by ``weight`` [D]; returns [T, D] in x's dtype.
 
-    With ``residual`` [T, D], ``residual += x`` in place and the norm of that sum is returned. float32 inside.
+    float32 inside.
     """
-    if residual is not None:
-        x = residual.add_(x)
     norm = torch.linalg.vector_norm(x, 2, -1, True, dtype=torch.float32)
     scale = torch.addcmul(_scalar(eps), norm, norm, value=1 / x.shape[-1]).rsqrt_()
     return (x * scale).mul_(weight).type_as(x)
