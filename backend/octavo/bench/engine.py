@@ -1,18 +1,52 @@
 """One engine in this process, without sockets: requests in, the times of their tokens out."""
 
 import time
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from octavo.bench.recording import Recording
 from octavo.config import EngineConfig
-from octavo.engine.core import EngineCore
+from octavo.engine.core import EngineCore, Launched, Runner
 from octavo.engine.messages import Abort, EngineRequest, Submit
 from octavo.engine.process import load_runner
+from octavo.engine.step import StepInput, StepOutput
 from octavo.sampling import SamplingParams
 
 _CLIENT = b"bench"
 GREEDY = SamplingParams(temperature=0)
+
+
+class WaitingRunner:
+    """A runner that adds up how long its steps are waited for: what a step takes beside that is the host's own work.
+
+    ``waited``: seconds.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        """Launch on ``runner``."""
+        self.info = runner.info
+        self.runs_ahead = runner.runs_ahead
+        self.waited = 0.0
+        self._runner = runner
+
+    def launch(self, step: StepInput) -> "WaitedStep":
+        """As the runner does."""
+        return WaitedStep(self._runner.launch(step), self)
+
+
+class WaitedStep(NamedTuple):
+    """A step of a ``WaitingRunner``."""
+
+    step: Launched
+    runner: WaitingRunner
+
+    def wait(self) -> StepOutput:
+        """As the step does."""
+        start = time.perf_counter()
+        output = self.step.wait()
+        self.runner.waited += time.perf_counter() - start
+        return output
 
 
 class InProcessEngine:
@@ -20,7 +54,8 @@ class InProcessEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         """Load the model that ``config`` names."""
-        self.core = EngineCore(config, load_runner(config))
+        self.runner = WaitingRunner(load_runner(config))
+        self.core = EngineCore(config, self.runner)
         self._next_id = 0
 
     @property

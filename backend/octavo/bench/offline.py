@@ -122,7 +122,7 @@ def warm_up(engine: InProcessEngine, phase: Phase, vocab: int, limits: Limits) -
 def _run(
     engine: InProcessEngine, phase: Phase, prompts: list[list[int]], work: Work, ceilings: Ceilings, limits: Limits
 ) -> PhaseResult:
-    before = engine.num_steps
+    before, waited = engine.num_steps, engine.runner.waited
     recording = engine.generate(prompts, phase.output_len, _sampling(phase))
     steps, seconds = engine.num_steps - before, recording.seconds
     if len(recording.times) != phase.requests * phase.output_len:
@@ -149,6 +149,7 @@ def _run(
         ttft_p50=float(np.median(recording.first_tokens)),
         step_p50_ms=float(np.median(recording.step_seconds)) * 1e3,
         step_max_ms=float(recording.step_seconds.max()) * 1e3,
+        host_us=(seconds - engine.runner.waited + waited) / steps * 1e6,
         floor=work.floor(phase, ceilings, limits),
         whole=rates(steps, seconds, work.bytes(phase, steps), work.flops(phase)),
         decode=decode,

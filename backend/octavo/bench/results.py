@@ -51,7 +51,8 @@ class PhaseResult(Timing, frozen=True, kw_only=True):
 
     ``whole``: all its steps. ``decode``: those after the last first token, if all requests ran at once and there are any.
     ``floor``: seconds that it takes at the least. ``ttft_p50``: seconds from the submission of all to a first token.
-    ``step_p50_ms`` and ``step_max_ms`` are of the steps that made tokens.
+    ``step_p50_ms`` and ``step_max_ms`` are of the steps that made tokens. ``host_us``: microseconds of a step in which the host
+    did not wait for the device; on a GPU most of them pass while it computes the step before.
     """
 
     output_tok_s: float
@@ -60,6 +61,7 @@ class PhaseResult(Timing, frozen=True, kw_only=True):
     ttft_p50: float
     step_p50_ms: float
     step_max_ms: float
+    host_us: float
     floor: float
     whole: Rates
     decode: Rates | None

@@ -16,13 +16,14 @@ def phases_table(ours: Measurement) -> str:
     ms/token counts the prefill in, decode ms/step are the steps after the last request's first token.
     """
     header = [
-        "phase", "in/out × requests", "s", "ms/token", "decode ms/step", "output tok/s", "input tok/s", "rate", "of ceiling",
-        "of floor",
+        "phase", "in/out × requests", "s", "ms/token", "decode ms/step", "host µs/step", "output tok/s", "input tok/s", "rate",
+        "of ceiling", "of floor",
     ]  # fmt: skip
     rows = [
         [
             phase.phase, _load(phase), _number(phase.seconds), _number(phase.ms_per_step), _decode_ms(phase),
-            _number(phase.output_rate), _number(phase.input_rate), *_rate(phase), f"{phase.floor / phase.seconds:.0%}",
+            _number(phase.host_us), _number(phase.output_rate), _number(phase.input_rate), *_rate(phase),
+            f"{phase.floor / phase.seconds:.0%}",
         ]
         for phase in ours.phases
     ]  # fmt: skip

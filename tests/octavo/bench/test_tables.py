@@ -20,7 +20,7 @@ def result(name: str, n: int, isl: int, osl: int, seconds: float, decode: Rates 
     whole = Rates(3, seconds, 100.0, 0.1, 400.0, 0.6)
     return PhaseResult(
         phase=name, n=n, isl=isl, osl=osl, seconds=seconds, output_tok_s=1, input_tok_s=1, ms_per_token=1, ttft_p50=1,
-        step_p50_ms=1, step_max_ms=1, floor=seconds / 2, whole=whole, decode=decode,
+        step_p50_ms=1, step_max_ms=1, host_us=1, floor=seconds / 2, whole=whole, decode=decode,
     )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def write_peer(path: Path, *rows: dict) -> Path:
 
 def test_alone(ours: Measurement) -> None:
     table = phases_table(ours)
-    assert cells(table, "b1")[2:] == ["2.05", "4", "4", "250", "62.5", "3,900 GB/s", "90%", "50%"]
+    assert cells(table, "b1")[2:] == ["2.05", "4", "4", "1", "250", "62.5", "3,900 GB/s", "90%", "50%"]
     assert cells(table, "thr")[-3:] == ["400 TFLOP/s", "60%", "50%"]
     text = " ".join(notes(ours))
     assert "Start to first token: 6.5 s" in text
