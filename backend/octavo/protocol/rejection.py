@@ -17,6 +17,12 @@ def prefixed(request_id: str, text: str) -> RejectedRequest:
     return RejectedRequest(f"[request id: {shown(request_id) or '<id_unknown>'}] {text}")
 
 
+def check_count(count: int, most: int, what: str) -> None:
+    """Refuse more of something than any request here needs, before anything is done for each."""
+    if count > most:
+        raise RejectedRequest(f"The request must have at most {most} {what}, got {count}.")
+
+
 def check_id(request_id: str) -> None:
     """Refuse an id that would be a burden on every message of the answer."""
     if (size := len(request_id.encode())) > MAX_ID_BYTES:
