@@ -174,9 +174,9 @@ def prefill(bench: Bench, rows: int, queries: int, context: int) -> Result:
     return bench.computed("paged_prefill", case, seconds, 4 * pairs * shape.heads * shape.head_dim)
 
 
-def draw(bench: Bench, rows: int, temperature: float, top_k: int, top_p: float, case: str) -> Result:
-    """One token a row from logits like a language model's: most of the mass on few tokens."""
-    logits = torch.randn(rows, bench.shape.vocabulary, device=bench.device) * 3
+def draw(bench: Bench, rows: int, temperature: float, top_k: int, top_p: float, case: str, spread: float = 3) -> Result:
+    """One token a row from normal logits: with a spread of 3, most of the mass is on few tokens, as in a trained model."""
+    logits = torch.randn(rows, bench.shape.vocabulary, device=bench.device) * spread
 
     def column(value: float, dtype: torch.dtype) -> torch.Tensor:
         return torch.full((rows,), value, device=bench.device, dtype=dtype)
@@ -204,8 +204,9 @@ def measure(bench: Bench) -> Iterator[Result]:
     for rows in (1, 64, 256) if big else (1, 8):
         yield draw(bench, rows, 0, 0, 1, "greedy")
         yield draw(bench, rows, 1, 0, 1, "temperature")
-        yield draw(bench, rows, 0.8, 50, 1, "top-k 50")
+        yield draw(bench, rows, 0.8, 50, 0.95, "top-k 50, top-p 0.95")
         yield draw(bench, rows, 0.8, 0, 0.9, "top-p 0.9")
+        yield draw(bench, rows, 1, 0, 0.9, "top-p 0.9, flat", spread=1)
 
 
 def main() -> None:
