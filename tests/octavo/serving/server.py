@@ -21,9 +21,9 @@ START_PATIENCE = 120.0
 class Server:
     """One running ``octavo serve`` on free ports of this machine."""
 
-    def __init__(self, repository: Path, *flags: str, log: Path) -> None:
+    def __init__(self, repository: Path, *flags: str, log: Path, module: str = "octavo") -> None:
         self.log = log
-        command = [sys.executable, "-m", "octavo", "serve", "--model-repository", str(repository)]
+        command = [sys.executable, "-m", module, "serve", "--model-repository", str(repository)]
         for port in ("grpc", "http", "metrics"):
             command += [f"--{port}-address", "127.0.0.1", f"--{port}-port", "0"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -90,9 +90,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(repository: Path, *flags: str, log: Path) -> Iterator[Server]:
+def running(repository: Path, *flags: str, log: Path, module: str = "octavo") -> Iterator[Server]:
     """A server that is ready and does not outlive the block."""
-    server = Server(repository, *flags, log=log)
+    server = Server(repository, *flags, log=log, module=module)
     try:
         yield server.wait_until_ready()
     finally:
