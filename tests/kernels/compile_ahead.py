@@ -1,6 +1,6 @@
 """Compiles what the launchers would launch, for GPUs that are not there, and prints one JSON object a kernel.
 
-``compile_ahead.py MODELS`` with MODELS ``few`` or ``all``. Runs without TRITON_INTERPRET: a driver that only names its target
+``compile_ahead.py MODELS CAPABILITY`` with MODELS ``few`` or ``all``, CAPABILITY 80 or 90. Runs without TRITON_INTERPRET: a driver that only names its target
 stands in for the real one, and every launch stops after compiling. Shapes, tilings and specialisations are the launchers' own.
 """
 
@@ -96,35 +96,37 @@ def multiply(kernels: Kernels, width: int, ffn: int) -> None:
         kernels.linear(fed, torch.zeros(width, ffn, dtype=torch.bfloat16), residual=x)
 
 
-def main(models: list[Attention], widths: list[tuple[int, int]], chunks: list[int], vocabularies: list[int]) -> None:
+def main(
+    capability: int, models: list[Attention], widths: list[tuple[int, int]], chunks: list[int], vocabularies: list[int]
+) -> None:
     kernels = for_device(torch.device("cuda"))
     stop_after_compiling()
-    for capability in (80, 90):
-        driver.set_active(NamedTarget(capability))
-        hopper.is_hopper = lambda device, able=capability == 90: able
-        x = torch.zeros(2, 4096, dtype=torch.bfloat16)
-        kernels.rmsnorm(x, x[0], 1e-5)
-        kernels.swiglu(x)
-        for width, ffn in widths:
-            multiply(kernels, width, ffn)
-        real, whole, wide = torch.zeros(2), torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int64)
-        for vocabulary in vocabularies:
-            logits, seen = torch.zeros(2, vocabulary), torch.zeros(2, vocabulary, dtype=torch.int16)
-            kernels.penalise(logits, seen, wide, real, real, real)
-            kernels.count_tokens(seen, wide, wide)
-            kernels.sample(logits, real, whole, real, real, wide, whole, wide)
-            kernels.sample(torch.zeros(8, vocabulary), real, whole, real, real, wide, whole, wide)
-        for model in models:
-            launch(kernels, model, chunks)
+    driver.set_active(NamedTarget(capability))
+    hopper.is_hopper = lambda device: capability == 90
+    x = torch.zeros(2, 4096, dtype=torch.bfloat16)
+    kernels.rmsnorm(x, x[0], 1e-5)
+    kernels.swiglu(x)
+    for width, ffn in widths:
+        multiply(kernels, width, ffn)
+    real, whole, wide = torch.zeros(2), torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int64)
+    for vocabulary in vocabularies:
+        logits, seen = torch.zeros(2, vocabulary), torch.zeros(2, vocabulary, dtype=torch.int16)
+        kernels.penalise(logits, seen, wide, real, real, real)
+        kernels.count_tokens(seen, wide, wide)
+        kernels.sample(logits, real, whole, real, real, wide, whole, wide)
+        kernels.sample(torch.zeros(8, vocabulary), real, whole, real, real, wide, whole, wide)
+    for model in models:
+        launch(kernels, model, chunks)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "all":
         main(
+            int(sys.argv[2]),
             ALL,
             [(576, 1536), (1024, 3072), (2048, 8192), (4096, 14336)],
             [1, 8, 16, 32, 64, 128],
             [32_000, 49_152, 128_256, 262_144],
         )
     else:
-        main(FEW, [(576, 1536), (2048, 8192)], [1, 128], [49_152])
+        main(int(sys.argv[2]), FEW, [(576, 1536), (2048, 8192)], [1, 128], [49_152])
