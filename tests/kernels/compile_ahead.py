@@ -1,7 +1,8 @@
 """Compiles what the launchers would launch, for GPUs that are not there, and prints one JSON object a kernel.
 
-``compile_ahead.py MODELS CAPABILITY`` with MODELS ``few`` or ``all``, CAPABILITY 80 or 90. Runs without TRITON_INTERPRET: a driver that only names its target
-stands in for the real one, and every launch stops after compiling. Shapes, tilings and specialisations are the launchers' own.
+``compile_ahead.py MODELS CAPABILITY`` with MODELS ``few`` or ``all`` and CAPABILITY 80 or 90. Runs without TRITON_INTERPRET: a
+driver that only names its target stands in for the real one, and every launch stops after compiling. Shapes, tilings and
+specialisations are the launchers' own.
 """
 
 import json
