@@ -29,6 +29,7 @@ class ErrorKind(IntEnum):
     LOAD_FAILED = 11
     INTERNAL = 12
     DISABLED = 13
+    TOO_LARGE = 14
 
 
 class OctavoError(Exception):
@@ -107,6 +108,12 @@ class Disabled(OctavoError):
     """A working operation that this server was started without."""
 
     kind = ErrorKind.DISABLED
+
+
+class TooLarge(OctavoError):
+    """What the client sends is over the limit for one message."""
+
+    kind = ErrorKind.TOO_LARGE
 
 
 class Internal(OctavoError):

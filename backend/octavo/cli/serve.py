@@ -37,6 +37,7 @@ def serve(
     grpc_max_stream_requests: Annotated[
         int, typer.Option(min=1, help="Open requests on one stream before it is read further.")
     ] = 1024,
+    http_max_input_size: Annotated[int, typer.Option(min=1, help="Largest body over HTTP in bytes, unpacked.")] = 64 * 2**20,
     log_verbose: Annotated[bool, typer.Option(help="Log every request.")] = False,
 ) -> None:
     """Serve the models of a repository until SIGTERM."""
@@ -60,6 +61,7 @@ def serve(
         grpc_max_message_size=grpc_max_message_size,
         grpc_max_concurrent_streams=grpc_max_concurrent_streams,
         grpc_max_stream_requests=grpc_max_stream_requests,
+        http_max_input_size=http_max_input_size,
         log_verbose=log_verbose,
     )
     raise typer.Exit(run(options))

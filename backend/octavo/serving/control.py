@@ -198,4 +198,5 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     max_message_size: int
     max_concurrent_streams: int
     max_stream_requests: int
+    http_max_input_size: int
     log_verbose: bool

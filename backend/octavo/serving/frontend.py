@@ -16,7 +16,7 @@ from octavo.errors import ErrorFrame, OctavoError, internal
 from octavo.serving import control
 from octavo.serving.control import FrontEndSetup, ModelCounters, SupervisorMessage
 from octavo.serving.grpc.server import grpc_server
-from octavo.serving.http.app import health_app
+from octavo.serving.http.app import http_app
 from octavo.serving.http.listen import HttpServer
 from octavo.serving.link import Link
 from octavo.serving.logs import configure_logs
@@ -92,7 +92,8 @@ class FrontEnd:
         setup = self._setup
         self._grpc = grpc_server(setup, self._models, self._link, self._traffic)
         await self._grpc.start()
-        self._http = HttpServer(health_app(self._models), listener(setup.http_address, setup.http_port))
+        app = http_app(setup, self._models, self._link, self._traffic)
+        self._http = HttpServer(app, listener(setup.http_address, setup.http_port))
         self._link.send(control.Opened())
 
     async def _drain(self, seconds: float) -> None:

@@ -4,4 +4,11 @@ from octavo import __version__
 
 NAME = "octavo"
 VERSION = __version__
-EXTENSIONS = ["model_repository", "schedule_policy", "model_configuration", "parameters", "statistics"]
+EXTENSIONS = [
+    "model_repository",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+]

@@ -20,7 +20,8 @@ class ServeOptions:
     ``model_name`` names a repository path that is one bare snapshot or weights file. ``load_model`` lists what is loaded at
     start in explicit mode, ``*`` for all. ``front_ends`` 0 chooses one for every eight cores. A port 0 takes any free one.
     ``exit_timeout_secs`` bounds how long open requests may go on after SIGTERM. ``grpc_max_message_size`` counts bytes after
-    decompression. A stream with ``grpc_max_stream_requests`` open requests is not read further until one of them ends.
+    decompression, and so does ``http_max_input_size``. A stream with ``grpc_max_stream_requests`` open requests is not read
+    further until one of them ends.
     """
 
     model_repository: tuple[Path, ...]
@@ -40,6 +41,7 @@ class ServeOptions:
     grpc_max_message_size: int = 64 * 2**20
     grpc_max_concurrent_streams: int = 4096
     grpc_max_stream_requests: int = 1024
+    http_max_input_size: int = 64 * 2**20
     log_verbose: bool = False
 
     @property

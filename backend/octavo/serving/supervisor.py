@@ -262,5 +262,6 @@ def _setup(options: ServeOptions, ports: Ports, address: str) -> FrontEndSetup:
         max_message_size=options.grpc_max_message_size,
         max_concurrent_streams=options.grpc_max_concurrent_streams,
         max_stream_requests=options.grpc_max_stream_requests,
+        http_max_input_size=options.http_max_input_size,
         log_verbose=options.log_verbose,
     )

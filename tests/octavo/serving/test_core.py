@@ -36,7 +36,8 @@ def test_server_metadata_names_only_what_works(client: triton.InferenceServerCli
     metadata = client.get_server_metadata()
     assert metadata.name == "octavo"
     assert metadata.version
-    assert list(metadata.extensions) == ["model_repository", "schedule_policy", "model_configuration", "parameters", "statistics"]
+    works = ["model_repository", "schedule_policy", "model_configuration", "binary_tensor_data", "parameters", "statistics"]
+    assert list(metadata.extensions) == works
 
 
 def test_model_metadata(client: triton.InferenceServerClient) -> None:

@@ -24,6 +24,7 @@ CODES: dict[ErrorKind, Code] = {
     ErrorKind.LOAD_FAILED: Code.INVALID_ARGUMENT,
     ErrorKind.INTERNAL: Code.INTERNAL,
     ErrorKind.DISABLED: Code.UNAVAILABLE,
+    ErrorKind.TOO_LARGE: Code.RESOURCE_EXHAUSTED,
 }
 # Triton answers these mistakes differently by RPC.
 CODES_OF_RPC: dict[tuple[ErrorKind, str], Code] = {

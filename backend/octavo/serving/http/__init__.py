@@ -1,1 +1,1 @@
-"""The HTTP transport: what a probe asks."""
+"""The HTTP transport: KServe v2 REST and the generate endpoints, with the answers of Triton."""

@@ -1,47 +1,124 @@
-"""The HTTP application of a front end: what probes and service meshes ask, with Triton's answers."""
+"""The HTTP application of a front end: every route of Triton's that this server has, with Triton's answers."""
+
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from octavo.errors import OctavoError
-from octavo.serving.http.errors import status_of
+from octavo.errors import Unsupported
+from octavo.serving.control import FrontEndSetup
+from octavo.serving.http.errors import error_json, refusal, visible
+from octavo.serving.http.infer import InferEndpoints
+from octavo.serving.http.repository import RepositoryEndpoints
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
+from octavo.serving.link import Link
 from octavo.serving.models import Models
+from octavo.serving.traffic import Traffic
+
+Handle = Callable[[Request], Awaitable[Response]]
+CLIENT_GONE = 499
+# Parts of Triton's protocol that this server does not have, by the paths that begin with them.
+ABSENT = {
+    "systemsharedmemory": "system shared memory",
+    "cudasharedmemory": "CUDA shared memory",
+    "trace": "trace settings",
+    "logging": "log settings",
+}
 
 
-def health_app(models: Models) -> Starlette:
-    """``/v2``, health and model readiness, answered from ``models``."""
+def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic) -> ASGIApp:
+    """The application; ``traffic`` counts its calls."""
+    health, infer = _Health(models), InferEndpoints(models, setup.http_max_input_size)
+    repository = RepositoryEndpoints(models, link, setup.http_max_input_size)
+    routes = [
+        _route("/v2", "GET", health.server),
+        _route("/v2/health/live", "GET", health.live),
+        _route("/v2/health/ready", "GET", health.ready),
+        _route("/v2/models/stats", "GET", repository.statistics, "stats"),
+        *_of_model("/ready", "GET", health.model_ready),
+        *_of_model("/infer", "POST", infer.infer),
+        *_of_model("/generate", "POST", infer.generate),
+        *_of_model("/generate_stream", "POST", infer.generate_stream),
+        *_of_model("/config", "GET", repository.config),
+        *_of_model("/stats", "GET", repository.statistics, "stats"),
+        *_of_model("", "GET", repository.metadata),
+        _route("/v2/repository/index", "POST", repository.index),
+        _route("/v2/repository/models/{model}/load", "POST", repository.load, "load"),
+        _route("/v2/repository/models/{model}/unload", "POST", repository.unload),
+        _route("/v2/repository/{repository}/index", "POST", repository.other_repository),
+        _route("/v2/repository/{repository}/models/{model}/{action:path}", "POST", repository.other_repository),
+        *(_absent(path, what) for path, what in ABSENT.items()),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+    app.router.redirect_slashes = False
+    return _counted(app, traffic)
 
-    async def server(_: Request) -> Response:
+
+class _Health:
+    """What probes and service meshes ask."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    async def server(self, _: Request) -> Response:
         return JSONResponse({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
 
-    async def live(_: Request) -> Response:
-        return _empty(ok=not models.exiting)
+    async def live(self, _: Request) -> Response:
+        return _empty(ok=not self._models.exiting)
 
-    async def ready(_: Request) -> Response:
-        return _empty(ok=models.ready and not models.exiting)
+    async def ready(self, _: Request) -> Response:
+        return _empty(ok=self._models.ready and not self._models.exiting)
 
-    async def model_ready(request: Request) -> Response:
-        if models.is_ready(request.path_params["model"], request.path_params.get("version", "")):
+    async def model_ready(self, request: Request) -> Response:
+        if self._models.is_ready(request.path_params["model"], request.path_params.get("version", "")):
             return _empty(ok=True)
         return JSONResponse({"error": "Model version not ready"}, status_code=400)
 
-    routes = [
-        Route("/v2", server),
-        Route("/v2/health/live", live),
-        Route("/v2/health/ready", ready),
-        Route("/v2/models/{model}/ready", model_ready),
-        Route("/v2/models/{model}/versions/{version}/ready", model_ready),
+
+def _of_model(path: str, method: str, handle: Handle, name: str = "") -> list[Route]:
+    return [
+        _route(f"/v2/models/{{model}}{path}", method, handle, name),
+        _route(f"/v2/models/{{model}}/versions/{{version}}{path}", method, handle, name),
     ]
-    return Starlette(routes=routes, exception_handlers={OctavoError: _refused})
+
+
+def _route(path: str, method: str, handle: Handle, name: str = "") -> Route:
+    """A route whose errors are answered by the one table, in which it may have a ``name``."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
+        except Exception as error:
+            return refusal(visible(error), name)
+
+    return Route(path, answer, methods=[method])
+
+
+def _absent(path: str, what: str) -> Route:
+    async def refuse(_: Request) -> Response:
+        return refusal(Unsupported(f"This server does not implement {what}."), path)
+
+    return Route(f"/v2/{path}{{rest:path}}", refuse, methods=["GET", "POST"])
+
+
+def _counted(app: ASGIApp, traffic: Traffic) -> ASGIApp:
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        with traffic.call():
+            await app(scope, receive, send)
+
+    return call
 
 
 def _empty(ok: bool) -> Response:
     return PlainTextResponse(status_code=200 if ok else 400)
 
 
-def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, OctavoError)
-    return JSONResponse({"error": str(error)}, status_code=status_of(error))
+def _no_such_route(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Response(error_json(error.detail), error.status_code, dict(error.headers or {}), "application/json")

@@ -1,12 +1,20 @@
-"""``serve_http``: an ASGI application on a listening socket, inside an event loop that is not uvicorn's own."""
+"""``HttpServer``: an ASGI application on a listening socket, inside an event loop that is not uvicorn's own."""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from octavo.serving.http.errors import error_json
+
+MAX_HEADER = 16 * 1024
+# What one read may bring beyond a header that is about to be whole.
+_LARGEST_READ = 256 * 1024
 
 
 class _Server(uvicorn.Server):
@@ -18,14 +26,83 @@ class _Server(uvicorn.Server):
         yield
 
 
+class LimitedProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol with a limit for a request's first line and header fields, which its parser lacks.
+
+    Fields are counted as they become whole, and what is read while none does is counted too, so that neither many fields
+    nor one without an end can fill the memory.
+    """
+
+    _counted = 0
+    _unread = 0
+    _in_header = True
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the header is over the limit."""
+        if self._refused:
+            return
+        self._unread += len(data) if self._in_header else 0
+        super().data_received(data)
+        if self._refused or (self._in_header and self._unread > MAX_HEADER + _LARGEST_READ):
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._counted, self._unread, self._in_header = 0, 0, True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field is whole. One too many is not kept."""
+        self._count(len(name) + len(value))
+        if not self._refused:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The application is called, unless the header is refused."""
+        self._in_header = False
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole; the next one's header may follow."""
+        self._unread, self._in_header = 0, True
+        if not self._refused:
+            super().on_message_complete()
+
+    def _count(self, size: int) -> None:
+        self._counted += size
+        self._refused = self._refused or self._counted > MAX_HEADER
+
+    def _refuse(self) -> None:
+        self._refused = True
+        if self.transport.is_closing():
+            return
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        body = error_json(f"The header of a request must have at most {MAX_HEADER} bytes.")
+        head = f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+
 class HttpServer:
     """One running HTTP server; ``close`` ends it."""
 
-    def __init__(self, app: Starlette, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         """Serve ``app`` on ``listener`` from now on."""
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=LimitedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

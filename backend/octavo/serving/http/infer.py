@@ -1,0 +1,108 @@
+"""``infer``, ``generate`` and ``generate_stream``: HTTP bodies to requests of ``InferService``, and its answers to bodies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.errors import Draining
+from octavo.protocol.generate import GenerateCall, details_of, read_generate, write_generate
+from octavo.protocol.rest import HEADER_LENGTH, header_length, read_infer, write_infer
+from octavo.serving.grpc.core import SERVER_NOT_READY
+from octavo.serving.grpc.infer import Answer, InferService, worded
+from octavo.serving.http.body import chosen_encoding, deflated, read_body
+from octavo.serving.http.errors import error_json, status_of, visible
+from octavo.serving.http.events import EventStream, when_gone
+from octavo.serving.models import Models, Route
+from octavo.text.request import GenerateChunk
+from octavo.text.tokenizer import Tokenizer
+from octavo.wire import pb
+
+JSON, BYTES = "application/json", "application/octet-stream"
+
+
+class InferEndpoints:
+    """The three routes that ask a model something. ``infer`` and ``generate`` answer whole, whatever ``stream`` says."""
+
+    def __init__(self, models: Models, limit: int) -> None:
+        """Serve ``models``; a body has at most ``limit`` bytes."""
+        self._models, self._limit = models, limit
+        self._service = InferService(models)
+
+    async def infer(self, request: Request) -> Response:
+        """KServe v2 REST, with Triton's binary tensors."""
+        route, version = self._find(request)
+        body = await read_body(request, self._limit)
+        json_length = header_length(request.headers.get(HEADER_LENGTH), len(body))
+        call, binary = read_infer(body, json_length, route.name, version, len(route.config.input))
+        answer = self._begin(call, unary=True)
+        data, json_length_out = write_infer(answer.reply.unary(await _whole(request, answer)), binary)
+        headers = {} if json_length_out is None else {HEADER_LENGTH: str(json_length_out)}
+        encoding = chosen_encoding(request.headers.get("accept-encoding", ""))
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
+            data = deflated(data, encoding)
+        return Response(data, headers=headers, media_type=JSON if json_length_out is None else BYTES)
+
+    async def generate(self, request: Request) -> Response:
+        """Triton's ``generate``: one JSON object."""
+        call, tokenizer = await self._read_generate(request)
+        answer = self._begin(call.request, unary=True)
+        chunk = await _whole(request, answer)
+        return Response(_generated(call, answer, chunk, tokenizer), media_type=JSON)
+
+    async def generate_stream(self, request: Request) -> Response:
+        """Triton's ``generate_stream``: the same as server-sent events, one for each piece of the answer."""
+        call, tokenizer = await self._read_generate(request)
+        answer = self._begin(call.request, unary=False)
+        return EventStream(_events(call, answer, tokenizer), answer.generation.cancel)
+
+    def _find(self, request: Request) -> tuple[Route, str]:
+        version = request.path_params.get("version", "")
+        return self._models.find(request.path_params["model"], version), version
+
+    async def _read_generate(self, request: Request) -> tuple[GenerateCall, Tokenizer]:
+        route, version = self._find(request)
+        call = read_generate(await read_body(request, self._limit), route.config, version)
+        self._refuse_if_exiting()
+        return call, self._models.engine(route).tokenizer
+
+    def _begin(self, call: pb.ModelInferRequest, unary: bool) -> Answer:
+        self._refuse_if_exiting()
+        return self._service.begin(call, unary)
+
+    def _refuse_if_exiting(self) -> None:
+        if self._models.exiting:
+            raise Draining(SERVER_NOT_READY)
+
+
+async def _whole(request: Request, answer: Answer) -> GenerateChunk:
+    """All of the answer, unless the client goes away before it is there."""
+    watch = asyncio.ensure_future(when_gone(request.receive, answer.generation.cancel))
+    try:
+        return await anext(answer.generation)
+    except Exception as error:
+        raise worded(visible(error), answer.call.id) from None
+    finally:
+        watch.cancel()
+        answer.generation.cancel()
+
+
+async def _events(call: GenerateCall, answer: Answer, tokenizer: Tokenizer) -> AsyncIterator[tuple[int, bytes]]:
+    """The events of an answer, the last of which may be an error."""
+    try:
+        async for chunk in answer.generation:
+            yield 200, _generated(call, answer, chunk, tokenizer)
+    except Exception as error:
+        shown = worded(visible(error), answer.call.id)
+        yield status_of(shown, "generate_stream"), error_json(str(shown))
+
+
+def _generated(call: GenerateCall, answer: Answer, chunk: GenerateChunk, tokenizer: Tokenizer) -> bytes:
+    members = write_generate(answer.reply.unary(chunk))
+    if call.details:
+        details = details_of(chunk, tokenizer.token_text, tokenizer.special_ids)
+        members["details"] = details[0] if len(details) == 1 else details
+    return msgspec.json.encode(members)
