@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from octavo.errors import InvalidRequest, NotFound, shown
 from octavo.protocol.rejection import RejectedRequest, prefixed
+from octavo.protocol.strings import StringTensor
 from octavo.wire import mc, pb
 
 MAX_TENSORS = 32
 MAX_DIMS = 8
-_LENGTH = struct.Struct("<I")
 # Types of one size, with their code for ``struct``. FP16 and BF16 are absent: no model here takes them.
 _CODES = {
     "BOOL": "?",
@@ -80,7 +80,7 @@ def read_inputs(model: str, request: pb.ModelInferRequest, specs: Mapping[str, T
     _check_number(model, request, specs)
     for tensor, raw in zip(request.inputs, data, strict=True):
         _check_tensor(model, request.id, tensor, specs, raw)
-    return {tensor.name: _elements(tensor, raw) for tensor, raw in zip(request.inputs, data, strict=True)}
+    return {tensor.name: _elements(model, request.id, tensor, raw) for tensor, raw in zip(request.inputs, data, strict=True)}
 
 
 def check_counts(request: pb.ModelInferRequest) -> None:
@@ -152,6 +152,9 @@ def _check_tensor(
         got = _type_shown(tensor.datatype)
         raise prefixed(request_id, f"inference input '{name}' data-type is '{got}', but model '{model}' expects '{spec.datatype}'")
     shape = tuple(tensor.shape[: MAX_DIMS + 1])
+    if min(shape, default=0) < 0:
+        text = f"All input dimensions should be specified for input '{name}' for model '{model}', got {_shape(shape)}"
+        raise prefixed(request_id, text)
     if not _fits(shape, spec.dims):
         text = f"unexpected shape for input '{name}' for model '{model}'. Expected {_shape(spec.dims)}, got {_shape(shape)}. "
         raise prefixed(request_id, text)
@@ -171,53 +174,14 @@ def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
     return len(shape) == len(dims) and all(size >= 0 and dim in (-1, size) for size, dim in zip(shape, dims, strict=True))
 
 
-def _elements(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[Element]:
+def _elements(model: str, request_id: str, tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[Element]:
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
-        return list(_strings(tensor.name, raw, count) if raw is not None else _typed_strings(tensor, count))
+        strings = StringTensor(model, request_id, tensor.name, count)
+        return list(strings.unpack(raw) if raw is not None else strings.check(tensor.contents.bytes_contents))
     if raw is not None:
         return list(struct.unpack(f"<{count}{_CODES[tensor.datatype]}", raw))
     return list(getattr(tensor.contents, _FIELD_OF[tensor.datatype]))
-
-
-def _typed_strings(tensor: pb.ModelInferRequest.InferInputTensor, count: int) -> Iterable[bytes]:
-    strings = tensor.contents.bytes_contents
-    if len(strings) != count:
-        raise _wrong_count(tensor.name, len(strings), count)
-    return strings
-
-
-def _strings(name: str, raw: bytes, count: int) -> list[bytes]:
-    """Length-prefixed strings; the prefix is 4 bytes, little-endian."""
-    strings: list[bytes] = []
-    at = 0
-    while at < len(raw):
-        if len(strings) == count:
-            raise _wrong_count(name, count + 1, count)
-        left = len(raw) - at
-        if left < _LENGTH.size:
-            raise InvalidRequest(
-                f"incomplete string length indicator for inference input '{name}', expecting {_LENGTH.size} bytes "
-                f"but only {left} bytes available"
-            )
-        (length,) = _LENGTH.unpack_from(raw, at)
-        at += _LENGTH.size
-        if length > len(raw) - at:
-            raise InvalidRequest(
-                f"incomplete string data for inference input '{name}', expecting string of length {length} "
-                f"but only {len(raw) - at} bytes available"
-            )
-        strings.append(raw[at : at + length])
-        at += length
-    if len(strings) < count:
-        raise _wrong_count(name, len(strings), count)
-    return strings
-
-
-def _wrong_count(name: str, got: int, expected: int) -> InvalidRequest:
-    if got < expected:
-        return InvalidRequest(f"expected {expected} strings for inference input '{name}', got {got}")
-    return InvalidRequest(f"unexpected number of string elements {got} for inference input '{name}', expecting {expected}")
 
 
 def _unknown_region(parameter: pb.InferParameter) -> NotFound:

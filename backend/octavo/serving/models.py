@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from octavo.errors import Draining, EngineDead, InvalidRequest, NotFound, OctavoError, shown
+from octavo.errors import Draining, EngineDead, NotFound, OctavoError, shown
+from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.triton import TritonModel
 from octavo.serving.control import EngineBinding, ModelState, Table, VersionEntry
 from octavo.serving.news import News
@@ -114,7 +115,7 @@ class Models:
         return sorted(self._routes)
 
     def is_ready(self, name: str, version: str) -> bool:
-        """Whether requests for this version are answered now; raises ``InvalidRequest`` for what is no version."""
+        """Whether requests for this version are answered now; raises ``RejectedRequest`` for what is no version."""
         parse_version(version)
         try:
             return self.find(name, version).engine is not None and not self.exiting
@@ -179,17 +180,17 @@ class Models:
 
 
 def parse_version(version: str) -> int | None:
-    """The number that a request's version string names, None if it is empty. Raises ``InvalidRequest`` with Triton's texts."""
+    """The number that a request's version string names, None if it is empty. Raises ``RejectedRequest`` with Triton's texts."""
     if not version:
         return None
     number = int(version) if _INTEGER.fullmatch(version) else 2**63
     if not -(2**63) <= number < 2**63:
-        raise InvalidRequest(
+        raise RejectedRequest(
             f"failed to get model version from specified version string '{shown(version)}' (details: stol), "
             "version should be an integral value > 0"
         )
     if number < 0:
-        raise InvalidRequest(f"invalid model version specified '{version}' , version should be an integral value > 0")
+        raise RejectedRequest(f"invalid model version specified '{version}' , version should be an integral value > 0")
     return number
 
 

@@ -112,7 +112,7 @@ CASES = {
     ),
     "negative dimension": (
         add_sub({}, {"shape": [-1]}),
-        UNKNOWN + "unexpected shape for input 'INPUT1' for model 'add_sub'. Expected [4], got [-1]. ",
+        UNKNOWN + "All input dimensions should be specified for input 'INPUT1' for model 'add_sub', got [-1]",
     ),
     "product beyond 64 bits": (
         add_sub({}, {"shape": [2**62, 2**62]}),
@@ -137,32 +137,41 @@ STRING = {"text_input": TensorSpec("BYTES", (1,), optional=False)}
 
 
 @pytest.mark.parametrize(
-    ("raw", "text"),
+    ("raw", "rejected", "text"),
     [
         (
             b"\x05\0\0\0ab",
+            False,
             "incomplete string data for inference input 'text_input', expecting string of length 5 but only 2 bytes available",
         ),
         (
             b"\x05\0",
-            "incomplete string length indicator for inference input 'text_input', expecting 4 bytes but only 2 bytes available",
+            True,
+            UNKNOWN
+            + "incomplete string length indicator for inference input 'text_input' for model 'llm_stream', expecting 4 bytes "
+            "but only 2 bytes available. Please make sure the string length indicator is in one buffer.",
         ),
         (
             b"\xff\xff\xff\xff",
+            False,
             "incomplete string data for inference input 'text_input', expecting string of length 4294967295 "
             "but only 0 bytes available",
         ),
-        (b"", "expected 1 strings for inference input 'text_input', got 0"),
-        (b"\0\0\0\0\x01\0\0\0a", "unexpected number of string elements 2 for inference input 'text_input', expecting 1"),
+        (b"", True, UNKNOWN + "expected 1 string elements for inference input 'text_input' for model 'llm_stream', got 0"),
+        (
+            b"\0\0\0\0\x01\0\0\0a",
+            True,
+            UNKNOWN + "unexpected number of string elements 2 for inference input 'text_input' for model 'llm_stream', expecting 1",
+        ),
     ],
 )
-def test_damaged_strings_read_as_in_triton(raw, text):
+def test_damaged_strings_read_as_in_triton(raw, rejected, text):
     request = pb.ModelInferRequest(raw_input_contents=[raw])
     request.inputs.add(name="text_input", datatype="BYTES", shape=[1])
     with pytest.raises(InvalidRequest) as caught:
         read_inputs("llm_stream", request, STRING)
     assert str(caught.value) == text
-    assert not isinstance(caught.value, RejectedRequest)
+    assert isinstance(caught.value, RejectedRequest) is rejected
 
 
 @pytest.mark.parametrize("count", [0, 2])

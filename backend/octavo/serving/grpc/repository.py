@@ -93,7 +93,17 @@ def _statistics(entry: ModelCounters) -> pb.ModelStatistics:
         compute_input=_timing(counters.compute_input),
         compute_infer=_timing(counters.compute_infer),
         compute_output=_timing(counters.compute_output),
+        cache_hit=pb.StatisticDuration(),
+        cache_miss=pb.StatisticDuration(),
     )
+    batches = [
+        pb.InferBatchStatistics(
+            batch_size=1,
+            compute_input=inference.compute_input,
+            compute_infer=inference.compute_infer,
+            compute_output=inference.compute_output,
+        )
+    ]
     return pb.ModelStatistics(
         name=entry.name,
         version=str(entry.version),
@@ -101,6 +111,7 @@ def _statistics(entry: ModelCounters) -> pb.ModelStatistics:
         inference_count=counters.success.count,
         execution_count=counters.success.count,
         inference_stats=inference,
+        batch_stats=batches if counters.success.count else [],
     )
 
 

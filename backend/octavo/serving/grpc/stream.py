@@ -48,7 +48,8 @@ class InferStream:
         ]
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            error = next(iter(done)).result()
+            # Whoever has sent everything may be done in the same moment in which its last request fails.
+            error = (self._failed if self._failed in done else next(iter(done))).result()
         finally:
             for task in (*ends, *self._open):
                 task.cancel()
