@@ -107,6 +107,11 @@ class Engines:
         engine = self._running.get(_identity(generation))
         return engine.stats if engine else EngineStats()
 
+    def page_size(self, generation: int) -> int:
+        """Tokens in a page of one engine's cache; 0 while there is none."""
+        engine = self._running.get(_identity(generation))
+        return engine.info.page_size if engine and engine.info else 0
+
     async def close(self) -> None:
         """End all engines at once and stop listening to them."""
         await asyncio.gather(*(engine.child.stop() for engine in list(self._running.values())))

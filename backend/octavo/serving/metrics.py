@@ -1,5 +1,6 @@
 """``/metrics``: what the supervisor knows, as Prometheus text under the names of Triton, vllm_backend and vLLM."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,15 +21,22 @@ LABELS = ["model", "version"]
 class Reading:
     """Everything about one model version at one moment."""
 
-    def __init__(self, name: str, version: int, counters: Counters, totals: EngineTotals, levels: EngineStats) -> None:
-        """``counters`` from the front ends, ``totals`` and ``levels`` from the engines."""
+    def __init__(
+        self, name: str, version: int, counters: Counters, totals: EngineTotals, levels: EngineStats, page_size: int
+    ) -> None:
+        """``counters`` from the front ends, ``totals``, ``levels`` and ``page_size`` from the engines; 0 means there is none."""
         self.labels = [name, str(version)]
-        self.counters, self.totals, self.levels = counters, totals, levels
+        self.counters, self.totals, self.levels, self.page_size = counters, totals, levels, page_size
 
 
 GAUGES: list[tuple[str, str, Callable[[Reading], float]]] = [
     ("vllm:num_requests_running", "Requests in the running batch.", lambda r: r.levels.running),
     ("vllm:num_requests_waiting", "Requests that wait for their first step.", lambda r: r.levels.waiting),
+    (
+        "nv_inference_pending_request_count",
+        "Instantaneous number of pending requests awaiting execution per-model.",
+        lambda r: r.levels.waiting,
+    ),
     (
         "vllm:kv_cache_usage_perc",
         "Share of the KV cache pages in use; 1 is all.",
@@ -52,6 +60,21 @@ HISTOGRAMS: list[tuple[str, str, Callable[[Counters], Histogram]]] = [
     ("vllm:request_generation_tokens", "Tokens generated for a request.", lambda c: c.generation_length),
     ("vllm:request_params_n", "Samples asked for by a request.", lambda c: c.samples),
 ]
+# Facts that gateways read from labels; the value says nothing, or when it was read.
+INFOS: list[tuple[str, str, Callable[[Reading], dict[str, str]], Callable[[], float]]] = [
+    (
+        "vllm:cache_config_info",
+        "How the KV cache is divided: tokens in a page and pages.",
+        lambda r: {"block_size": str(r.page_size), "num_gpu_blocks": str(r.levels.pages_total)},
+        lambda: 1.0,
+    ),
+    (
+        "vllm:lora_requests_info",
+        "Adapters in use; the value is when this was so, in seconds since the epoch.",
+        lambda r: {"max_lora": "0", "running_lora_adapters": "", "waiting_lora_adapters": ""},
+        time.time,
+    ),
+]
 TRITON_COUNTERS: list[tuple[str, str, Callable[[Counters], int]]] = [
     (
         "nv_inference_request_success",
@@ -64,6 +87,11 @@ TRITON_COUNTERS: list[tuple[str, str, Callable[[Counters], int]]] = [
         lambda c: c.success.count,
     ),
     (
+        "nv_inference_exec_count",
+        "Number of model executions performed (does not include cached requests)",
+        lambda c: c.success.count,
+    ),
+    (
         "nv_inference_request_duration_us",
         "Cumulative inference request duration in microseconds (includes cached requests)",
         lambda c: c.success.ns // 1000,
@@ -72,6 +100,21 @@ TRITON_COUNTERS: list[tuple[str, str, Callable[[Counters], int]]] = [
         "nv_inference_queue_duration_us",
         "Cumulative inference queuing duration in microseconds (includes cached requests)",
         lambda c: c.queue.ns // 1000,
+    ),
+    (
+        "nv_inference_compute_input_duration_us",
+        "Cumulative compute input duration in microseconds (does not include cached requests)",
+        lambda c: c.compute_input.ns // 1000,
+    ),
+    (
+        "nv_inference_compute_infer_duration_us",
+        "Cumulative compute inference duration in microseconds (does not include cached requests)",
+        lambda c: c.compute_infer.ns // 1000,
+    ),
+    (
+        "nv_inference_compute_output_duration_us",
+        "Cumulative inference compute output duration in microseconds (does not include cached requests)",
+        lambda c: c.compute_output.ns // 1000,
     ),
 ]
 
@@ -89,6 +132,8 @@ class _Families:
             for reading in self._readings:
                 gauge.add_metric(reading.labels, value(reading))
             yield gauge
+        for name, text, labels, now in INFOS:
+            yield from self._info(name, text, labels, now)
         for name, text, value in COUNTERS:
             counter = CounterMetricFamily(name, text, labels=LABELS)
             for reading in self._readings:
@@ -98,6 +143,16 @@ class _Families:
             family = HistogramMetricFamily(name, text, labels=LABELS)
             for reading in self._readings:
                 family.add_metric(reading.labels, *_buckets(histogram(reading.counters)))
+            yield family
+
+    def _info(
+        self, name: str, text: str, labels: Callable[[Reading], dict[str, str]], now: Callable[[], float]
+    ) -> Iterator[Metric]:
+        known = [reading for reading in self._readings if reading.page_size]
+        if known:
+            family = GaugeMetricFamily(name, text, labels=[*LABELS, *labels(known[0])])
+            for reading in known:
+                family.add_metric([*reading.labels, *labels(reading).values()], now())
             yield family
 
 

@@ -141,12 +141,14 @@ class Supervisor:
     async def read(self) -> list[Reading]:
         """Take the readings of a scrape."""
         await self._collect()
-        levels = {(n, v): d.binding.generation for n, v, d in self.fleet.deployments() if d.binding}
-        known = {key for key, _ in self._front_ends.totals} | set(levels)
-        return [
-            Reading(*key, self._front_ends.totals.of(*key), self._engines.totals(*key), self._engines.levels(levels.get(key, 0)))
-            for key in sorted(known)
-        ]
+        generations = {(n, v): d.binding.generation for n, v, d in self.fleet.deployments() if d.binding}
+        known = {key for key, _ in self._front_ends.totals} | set(generations)
+        return [self._reading(*key, generations.get(key, 0)) for key in sorted(known)]
+
+    def _reading(self, name: str, version: int, generation: int) -> Reading:
+        counters, engines = self._front_ends.totals.of(name, version), self._engines
+        totals, levels, page_size = engines.totals(name, version), engines.levels(generation), engines.page_size(generation)
+        return Reading(name, version, counters, totals, levels, page_size)
 
     async def collect_for_ever(self) -> None:
         """Take over what children have counted, so that a death loses little."""

@@ -1,5 +1,6 @@
 """What is counted, exactly: per request, over several front ends, and over the deaths of both kinds of children."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import grpc
 import pytest
 import tritonclient.grpc as triton
 from calls import Stream, infer_request
+from prometheus_client.parser import text_string_to_metric_families
 from server import Server, running
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -23,6 +25,7 @@ def three(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 COUNTED = [
     "nv_inference_request_success",
     "nv_inference_count",
+    "nv_inference_exec_count",
     "vllm:prompt_tokens_total",
     "vllm:generation_tokens_total",
     "vllm:time_to_first_token_seconds_count",
@@ -56,6 +59,7 @@ def test_every_request_is_counted_once(server: Server, client: triton.InferenceS
     assert grown(server, before) == {
         "nv_inference_request_success": 4,
         "nv_inference_count": 4,
+        "nv_inference_exec_count": 4,
         "vllm:prompt_tokens_total": 20,
         "vllm:generation_tokens_total": 50,
         "vllm:time_to_first_token_seconds_count": 4,
@@ -67,6 +71,69 @@ def test_every_request_is_counted_once(server: Server, client: triton.InferenceS
         "vllm:request_params_n_sum": 5,
         "vllm:prefix_cache_queries_total": 25,
     }
+
+
+TRITON = {
+    "nv_inference_request_success": "counter",
+    "nv_inference_request_failure": "counter",
+    "nv_inference_count": "counter",
+    "nv_inference_exec_count": "counter",
+    "nv_inference_request_duration_us": "counter",
+    "nv_inference_queue_duration_us": "counter",
+    "nv_inference_compute_input_duration_us": "counter",
+    "nv_inference_compute_infer_duration_us": "counter",
+    "nv_inference_compute_output_duration_us": "counter",
+    "nv_inference_pending_request_count": "gauge",
+}
+VLLM_BACKEND = {
+    "vllm:prompt_tokens": "counter",
+    "vllm:generation_tokens": "counter",
+    "vllm:time_to_first_token_seconds": "histogram",
+    "vllm:time_per_output_token_seconds": "histogram",
+    "vllm:e2e_request_latency_seconds": "histogram",
+    "vllm:request_prompt_tokens": "histogram",
+    "vllm:request_generation_tokens": "histogram",
+    "vllm:request_params_n": "histogram",
+}
+GATEWAYS = {
+    "vllm:num_requests_running": "gauge",
+    "vllm:num_requests_waiting": "gauge",
+    "vllm:kv_cache_usage_perc": "gauge",
+    "vllm:cache_config_info": "gauge",
+    "vllm:lora_requests_info": "gauge",
+}
+
+
+def test_the_names_that_triton_vllm_backend_and_gateways_have(server: Server) -> None:
+    families = {family.name: family for family in text_string_to_metric_families(server.get("/metrics")[1])}
+    wanted = TRITON | VLLM_BACKEND | GATEWAYS
+    assert {name: families[name].type for name in wanted} == wanted
+    for name in wanted:
+        assert all({"model", "version"} <= set(sample.labels) for sample in families[name].samples)
+    assert {sample.labels["reason"] for sample in families["nv_inference_request_failure"].samples} == {
+        "REJECTED",
+        "CANCELED",
+        "BACKEND",
+        "OTHER",
+    }
+    (cache,) = (sample for sample in families["vllm:cache_config_info"].samples if sample.labels["model"] == "tiny")
+    assert (cache.value, cache.labels["block_size"]) == (1, "16")
+    assert int(cache.labels["num_gpu_blocks"]) > 0
+    (lora,) = (sample for sample in families["vllm:lora_requests_info"].samples if sample.labels["model"] == "tiny")
+    assert abs(lora.value - time.time()) < 60
+    assert {name: lora.labels[name] for name in ("max_lora", "running_lora_adapters", "waiting_lora_adapters")} == {
+        "max_lora": "0",
+        "running_lora_adapters": "",
+        "waiting_lora_adapters": "",
+    }
+
+
+def test_the_parts_of_a_duration_are_in_it(server: Server, client: triton.InferenceServerClient) -> None:
+    client._client_stub.ModelInfer(infer_request(stream=False))
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    spent = {part: server.metric(f"nv_inference_{part}_duration_us", model="tiny") for part in parts}
+    assert spent["compute_infer"] > 0
+    assert sum(spent.values()) <= server.metric("nv_inference_request_duration_us", model="tiny") + len(spent)
 
 
 def test_statistics_are_those_of_the_metrics(server: Server, client: triton.InferenceServerClient) -> None:
