@@ -3,19 +3,43 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from server import running
+import pytest
+from server import Server, running
 
 ROOT = Path(__file__).parents[3]
-ADDRESS = "localhost:8001"
+ADDRESS, HTTP, METRICS = "localhost:8001", "localhost:8000", "localhost:8002"
 
 
-def test_the_quick_start_prints_a_sensible_answer(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(ROOT / "model_repository", log=tmp_path_factory.mktemp("log") / "log") as server:
+        yield server
+
+
+def block(language: str) -> str:
+    """The one piece of code in ``language``."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return str(code)
+
+
+def test_the_quick_start_prints_a_sensible_answer(served: Server) -> None:
+    code = block("python")
     assert code.count(ADDRESS) == 1
-    with running(ROOT / "model_repository", log=tmp_path / "log") as server:
-        command = [sys.executable, "-c", code.replace(ADDRESS, server.grpc)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-c", code.replace(ADDRESS, served.grpc)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "Paris" in done.stdout
+
+
+def test_every_curl_does_what_it_says(served: Server) -> None:
+    script = block("sh").replace(HTTP, served.http).replace(METRICS, served.metrics).replace("curl ", "curl -sSf ")
+    done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    whole = [line for line in re.split(r"(?=\{\"model_name)", done.stdout) if "The capital of France is Paris" in line]
+    assert len(whole) == 2
+    assert "Paris" in "".join(re.findall(r'data: .*"text_output":"(.*?)"', done.stdout))
+    assert '"state":"READY"' in done.stdout
+    assert "nv_inference_request_success" in done.stdout
