@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from octavo.errors import InvalidRequest, shown
-from octavo.protocol.rejection import RejectedRequest
+from octavo.protocol.rejection import RejectedRequest, check_count
 from octavo.protocol.sampling_fields import MAX_JSON_BYTES
 from octavo.wire import pb
 
@@ -17,7 +17,7 @@ MAX_PARAMETERS = 64
 MAX_SALT_CHARACTERS = 256
 # A request without a priority has Triton's level 0, "the default". Level 1 is served before it, 2 as it, 3 after it.
 DEFAULT_PRIORITY_LEVEL = 2
-_EMPTY_FINAL = "triton_enable_empty_final_response"
+EMPTY_FINAL = "triton_enable_empty_final_response"
 _CUSTOM = {"int64_param", "bool_param", "string_param", "double_param"}
 # What a key of Triton's own may hold; its error text lists them in this order.
 _RESERVED: dict[str, tuple[str, ...]] = {
@@ -26,24 +26,27 @@ _RESERVED: dict[str, tuple[str, ...]] = {
     "sequence_end": ("bool_param",),
     "priority": ("int64_param", "uint64_param"),
     "timeout": ("int64_param",),
-    _EMPTY_FINAL: ("bool_param",),
+    EMPTY_FINAL: ("bool_param",),
 }
 _TRANSPORT = {"headers", "binary_data_output"}
 
 
 class RequestParameters(NamedTuple):
-    """``priority``: smaller is served first. ``queue_timeout``: seconds. ``options``: everything else, by name."""
+    """``priority``: smaller is served first. ``queue_timeout``: seconds. ``options``: everything else, by name.
+
+    ``empty_final``: whether the last message of a stream is due even if there is nothing to say.
+    """
 
     priority: int
     queue_timeout: float | None
     cache_salt: str
+    empty_final: bool
     options: dict[str, Any]
 
 
 def read_parameters(parameters: Mapping[str, pb.InferParameter]) -> RequestParameters:
     """Sort a request's parameters. Raises ``RejectedRequest`` with Triton's texts."""
-    if len(parameters) > MAX_PARAMETERS:
-        raise RejectedRequest(f"The request must have at most {MAX_PARAMETERS} parameters, got {len(parameters)}.")
+    check_count(len(parameters), MAX_PARAMETERS, "parameters")
     values = {name: _value(name, parameter) for name, parameter in parameters.items()}
     level, microseconds = values.get("priority", 0), values.get("timeout", 0)
     salt = values.pop("cache_salt", "")
@@ -53,6 +56,7 @@ def read_parameters(parameters: Mapping[str, pb.InferParameter]) -> RequestParam
         priority=_priority(level),
         queue_timeout=microseconds / 1e6 if microseconds > 0 else None,
         cache_salt=salt,
+        empty_final=values.get(EMPTY_FINAL, False),
         options={name: value for name, value in values.items() if name not in _RESERVED and name not in _TRANSPORT},
     )
 
@@ -79,7 +83,7 @@ def _value(name: str, parameter: pb.InferParameter) -> Any:
     elif name.startswith("triton_"):
         raise RejectedRequest(
             "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys starting with "
-            f"'triton_' are allowed: {_EMPTY_FINAL}"
+            f"'triton_' are allowed: {EMPTY_FINAL}"
         )
     elif kind not in _CUSTOM and name not in _TRANSPORT:
         raise RejectedRequest(

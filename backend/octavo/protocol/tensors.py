@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from octavo.errors import InvalidRequest, NotFound, shown
-from octavo.protocol.rejection import RejectedRequest, prefixed
+from octavo.protocol.rejection import RejectedRequest, check_count, prefixed
 from octavo.protocol.strings import StringTensor
 from octavo.wire import mc, pb
 
 MAX_TENSORS = 32
 MAX_DIMS = 8
+MAX_ELEMENTS = 1 << 22
 # Types of one size, with their code for ``struct``. FP16 and BF16 are absent: no model here takes them.
 _CODES = {
     "BOOL": "?",
@@ -46,11 +47,19 @@ _FIELD_OF = {name: field for field, names in _FIELDS.items() for name in names}
 
 
 class TensorSpec(NamedTuple):
-    """One tensor as a model declares it; ``datatype`` is the wire's name (``BYTES``, ``BOOL``)."""
+    """One tensor as a model takes it; ``datatype`` is the wire's name (``BYTES``, ``BOOL``), ``alternatives`` are others that do.
+
+    ``batched``: may come once per prompt, with a dimension for that before ``dims``, or in place of them if they are [1].
+    ``hidden``: taken though no model declares it. ``replaces``: a required input that need not come when this one does.
+    """
 
     datatype: str
     dims: tuple[int, ...]
     optional: bool
+    alternatives: tuple[str, ...] = ()
+    batched: bool = False
+    hidden: bool = False
+    replaces: str = ""
 
 
 Element = bool | int | float | bytes
@@ -83,11 +92,18 @@ def read_inputs(model: str, request: pb.ModelInferRequest, specs: Mapping[str, T
     return {tensor.name: _elements(model, request.id, tensor, raw) for tensor, raw in zip(request.inputs, data, strict=True)}
 
 
+def text_of(name: str, element: Element) -> str:
+    """The text that an element of a string tensor is. Raises ``InvalidRequest``."""
+    try:
+        return element.decode() if isinstance(element, bytes) else str(element)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"The input '{name}' must be valid UTF-8, but byte {error.start} is not.") from error
+
+
 def check_counts(request: pb.ModelInferRequest) -> None:
     """Refuse more tensors than any model here has, before anything is done for each."""
-    for what, count in (("inputs", len(request.inputs)), ("requested outputs", len(request.outputs))):
-        if count > MAX_TENSORS:
-            raise RejectedRequest(f"The request must have at most {MAX_TENSORS} {what}, got {count}.")
+    check_count(len(request.inputs), MAX_TENSORS, "inputs")
+    check_count(len(request.outputs), MAX_TENSORS, "requested outputs")
 
 
 def _check_repeats(request: pb.ModelInferRequest) -> None:
@@ -125,14 +141,15 @@ def _check_field(model: str, tensor: pb.ModelInferRequest.InferInputTensor) -> N
 
 
 def _check_number(model: str, request: pb.ModelInferRequest, specs: Mapping[str, TensorSpec]) -> None:
-    given = [tensor.name for tensor in request.inputs]
-    required = [name for name, spec in specs.items() if not spec.optional]
+    declared = {name: spec for name, spec in specs.items() if not spec.hidden}
+    replaced = {specs[tensor.name].replaces for tensor in request.inputs if tensor.name in specs}
+    given = [tensor.name for tensor in request.inputs if tensor.name in declared or tensor.name not in specs]
+    required = [name for name, spec in declared.items() if not spec.optional and name not in replaced]
     missing = [name for name in required if name not in given]
-    if len(required) <= len(given) <= len(specs) and (not missing or not set(given) <= set(specs)):
+    if len(required) <= len(given) <= len(declared) and (not missing or not set(given) <= set(declared)):
         return
-    expected = (
-        f"{len(specs)} inputs" if len(required) == len(specs) else f"number of inputs between {len(required)} and {len(specs)}"
-    )
+    most = len(declared)
+    expected = f"{most} inputs" if len(required) == most else f"number of inputs between {len(required)} and {most}"
     # With nothing missing Triton leaves the bracket unopened; its text is kept as it is.
     absent = f"[{_quoted(missing)}]" if missing else "]"
     raise prefixed(
@@ -148,23 +165,32 @@ def _check_tensor(
     spec, name = specs.get(tensor.name), shown(tensor.name)
     if spec is None:
         raise RejectedRequest(f"unexpected inference input '{name}' for model '{model}'")
-    if tensor.datatype != spec.datatype:
+    if tensor.datatype != spec.datatype and tensor.datatype not in spec.alternatives:
         got = _type_shown(tensor.datatype)
         raise prefixed(request_id, f"inference input '{name}' data-type is '{got}', but model '{model}' expects '{spec.datatype}'")
     shape = tuple(tensor.shape[: MAX_DIMS + 1])
     if min(shape, default=0) < 0:
         text = f"All input dimensions should be specified for input '{name}' for model '{model}', got {_shape(shape)}"
         raise prefixed(request_id, text)
-    if not _fits(shape, spec.dims):
+    if not (_fits(shape, spec.dims) or (spec.batched and _fits_batched(shape, spec.dims))):
         text = f"unexpected shape for input '{name}' for model '{model}'. Expected {_shape(spec.dims)}, got {_shape(shape)}. "
         raise prefixed(request_id, text)
     if spec.datatype != "BYTES":
-        size = struct.calcsize("<" + _CODES[spec.datatype])
+        size = struct.calcsize("<" + _CODES[tensor.datatype])
         expected = math.prod(shape) * size
-        given = len(raw) if raw is not None else len(getattr(tensor.contents, _FIELD_OF[spec.datatype])) * size
+        given = len(raw) if raw is not None else len(getattr(tensor.contents, _FIELD_OF[tensor.datatype])) * size
         if given != expected:
             text = f"input byte size mismatch for input '{name}' for model '{model}'. Expected {expected}, got {given}"
             raise prefixed(request_id, text)
+    if (count := math.prod(shape)) > MAX_ELEMENTS:
+        raise RejectedRequest(f"The input '{name}' must have at most {MAX_ELEMENTS} elements, got {count}.")
+
+
+def _fits_batched(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
+    """Whether ``shape`` holds ``dims`` once per prompt."""
+    if dims == (1,) and len(shape) == 1:
+        return shape[0] >= 0
+    return len(shape) == len(dims) + 1 and shape[0] >= 0 and _fits(shape[1:], dims)
 
 
 def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:

@@ -1,20 +1,25 @@
 """Triton's dialect, inwards: a ``ModelInferRequest`` with vllm_backend's tensors to a ``GenerateRequest``.
 
 Tensors and defaults are vllm_backend's: ``text_input`` alone is required, the prompt is put before the text unless it is
-streamed or ``exclude_input_in_output`` is true, and further outputs come only if a ``return_*`` flag asks for them.
+streamed or ``exclude_input_in_output`` is true, and further outputs come only if a ``return_*`` flag asks for them. Beyond
+that: ``messages`` or ``input_ids`` in place of ``text_input``, several prompts in one request, ``return_token_ids``, and the
+names that TensorRT-LLM's clients send.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from octavo.errors import InvalidRequest, Unsupported
-from octavo.protocol.parameters import read_parameters, read_sampling_json
+from octavo.protocol.aliases import ALIASES, option_names, translate
+from octavo.protocol.parameters import RequestParameters, read_parameters, read_sampling_json
+from octavo.protocol.prompts import read_prompts
 from octavo.protocol.rejection import check_id
 from octavo.protocol.sampling_fields import sampling_params
 from octavo.protocol.tensors import Element, TensorSpec, check_counts, check_outputs, datatype_name, read_inputs
 from octavo.sampling import SamplingParams
-from octavo.text.request import GenerateRequest
+from octavo.text.request import GenerateRequest, Prompt
 from octavo.wire import mc, pb
 
 # Outputs beside the text, in the order of a response, each with the input that asks for it.
@@ -24,20 +29,38 @@ OPTIONAL_OUTPUTS = {
     "logprobs": "return_logprobs",
     "num_input_tokens": "return_num_input_tokens",
     "num_output_tokens": "return_num_output_tokens",
+    "token_ids": "return_token_ids",
 }
+# Inputs that are taken though no model declares them, and those that stand in for the prompt.
+_HIDDEN = ALIASES | {
+    "input_lengths": TensorSpec("INT32", (1,), True, ("INT64", "UINT32", "UINT64"), batched=True, hidden=True),
+    "stop": TensorSpec("BOOL", (1,), True, hidden=True, replaces="text_input"),
+}
+_PROMPTS = {"text_input": ("BYTES", ""), "input_ids": ("INT32", "text_input"), "messages": ("BYTES", "text_input")}
+
+
+class TritonStop(NamedTuple):
+    """A request, as TensorRT-LLM's clients send it, to end all open requests of ``model`` that have the same id.
+
+    ``wants_final``: whether the client wants to hear of it on a stream.
+    """
+
+    model: str
+    id: str
+    wants_final: bool
 
 
 class TritonCall(NamedTuple):
     """What a request asks for, and how it wants to be answered.
 
-    ``outputs``: names to return, in order. ``prefix``: what stands before the text. ``show_logprobs``: whether the request
-    set ``logprobs`` itself (else its ``logprobs`` output is ``null``, as vllm_backend's).
+    ``outputs``: names to return, in order. ``prefixes``: what stands before each sample's text, nothing if there are none.
+    ``show_logprobs``: whether the request set ``logprobs`` itself (else its ``logprobs`` output is ``null``, as vllm_backend's).
     """
 
     request: GenerateRequest
     id: str
     outputs: tuple[str, ...]
-    prefix: str
+    prefixes: tuple[str, ...]
     show_logprobs: bool
 
 
@@ -48,31 +71,33 @@ class TritonModel:
         """Take the tensors from a completed configuration."""
         self._name = config.name
         self._version = version
-        self._inputs = {t.name: TensorSpec(datatype_name(t.data_type), tuple(t.dims), t.optional) for t in config.input}
+        self._inputs = _HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}
         self._outputs = {t.name: datatype_name(t.data_type) for t in config.output}
 
-    def read(self, request: pb.ModelInferRequest, unary: bool = False) -> TritonCall:
+    def read(self, request: pb.ModelInferRequest, unary: bool = False) -> TritonCall | TritonStop:
         """The call that ``request`` is. A ``unary`` one is never streamed. Raises ``OctavoError`` with Triton's texts."""
         check_id(request.id)
         check_counts(request)
         parameters = read_parameters(request.parameters)
-        tensors = self._read_tensors(request)
-        stream = _flag(tensors, "stream", False)
-        prepend = not _flag(tensors, "exclude_input_in_output", stream)
-        if stream and prepend:
-            raise InvalidRequest("Error generating stream: When streaming, `exclude_input_in_output` = False is not allowed.")
-        options = parameters.options | read_sampling_json(_bytes(tensors, "sampling_parameters", b"{}"))
+        given = read_inputs(self._name, request, self._inputs)
+        check_outputs(self._name, request.outputs, self._outputs)
+        if _flag(given, "stop", False):
+            return self._stop(request, parameters)
+        tensors, options = translate(given)
+        options = option_names(parameters.options) | options | read_sampling_json(_bytes(tensors, "sampling_parameters", b"{}"))
         sampling = sampling_params(options)
         if sampling.prompt_logprobs is not None:
             raise Unsupported("The sampling parameter 'prompt_logprobs' is not served over this interface yet; leave it out.")
-        prompt = _text(tensors, "text_input")
+        stream = _flag(tensors, "stream", False)
+        prompts = read_prompts(tensors, _shape(request, "input_ids"))
         outputs = self._outputs_of(request, tensors)
         return TritonCall(
             request=GenerateRequest(
                 model=self._name,
                 version=self._version,
-                prompt=prompt,
+                prompts=prompts,
                 sampling=_with_needed_logprobs(sampling, outputs),
+                id=request.id,
                 stream=stream and not unary,
                 priority=parameters.priority,
                 queue_timeout=parameters.queue_timeout,
@@ -80,36 +105,54 @@ class TritonModel:
             ),
             id=request.id,
             outputs=outputs,
-            prefix=prompt if prepend else "",
+            prefixes=_prefixes(tensors, prompts, stream, sampling.n),
             show_logprobs=sampling.logprobs is not None,
         )
 
-    def _read_tensors(self, request: pb.ModelInferRequest) -> dict[str, list[Element]]:
-        tensors = read_inputs(self._name, request, self._inputs)
-        check_outputs(self._name, request.outputs, self._outputs)
-        return tensors
+    def _stop(self, request: pb.ModelInferRequest, parameters: RequestParameters) -> TritonStop:
+        if not request.id:
+            raise InvalidRequest("A request with stop must have the id of the requests that it is to end.")
+        return TritonStop(self._name, request.id, parameters.empty_final)
 
-    def _outputs_of(self, request: pb.ModelInferRequest, tensors: dict[str, list[Element]]) -> tuple[str, ...]:
+    def _outputs_of(self, request: pb.ModelInferRequest, tensors: Mapping[str, list[Element]]) -> tuple[str, ...]:
         """Outputs that are asked for, less those that the request does not list when it lists any."""
         asked = ["text_output", *(name for name, flag in OPTIONAL_OUTPUTS.items() if _flag(tensors, flag, False))]
         listed = {output.name for output in request.outputs}
         return tuple(name for name in asked if not listed or name in listed)
 
 
-def _flag(tensors: dict[str, list[Element]], name: str, default: bool) -> bool:
+def _flag(tensors: Mapping[str, list[Element]], name: str, default: bool) -> bool:
     return bool(tensors[name][0]) if name in tensors else default
 
 
-def _bytes(tensors: dict[str, list[Element]], name: str, default: bytes = b"") -> bytes:
+def _bytes(tensors: Mapping[str, list[Element]], name: str, default: bytes = b"") -> bytes:
     value = tensors[name][0] if name in tensors else default
     return value if isinstance(value, bytes) else default
 
 
-def _text(tensors: dict[str, list[Element]], name: str) -> str:
-    try:
-        return _bytes(tensors, name).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The input '{name}' must be valid UTF-8, but byte {error.start} is not.") from error
+def _spec(tensor: mc.ModelInput) -> TensorSpec:
+    """How a declared input is taken; a prompt may come more than once, and in place of another."""
+    datatype, dims = datatype_name(tensor.data_type), tuple(tensor.dims)
+    if _PROMPTS.get(tensor.name, ("", ""))[0] != datatype:
+        return TensorSpec(datatype, dims, tensor.optional)
+    alternatives = ("INT64", "UINT32", "UINT64") if datatype == "INT32" else ()
+    replaces = _PROMPTS[tensor.name][1]
+    return TensorSpec(datatype, dims, tensor.optional, alternatives, batched=tensor.name != "messages", replaces=replaces)
+
+
+def _shape(request: pb.ModelInferRequest, name: str) -> tuple[int, ...]:
+    return next((tuple(tensor.shape) for tensor in request.inputs if tensor.name == name), ())
+
+
+def _prefixes(tensors: Mapping[str, list[Element]], prompts: list[Prompt], stream: bool, samples: int) -> tuple[str, ...]:
+    """The text of its prompt for every sample, if the prompts are to be repeated and are texts."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    prepend = not _flag(tensors, "exclude_input_in_output", stream or not texts)
+    if stream and prepend:
+        raise InvalidRequest("Error generating stream: When streaming, `exclude_input_in_output` = False is not allowed.")
+    if prepend and not texts:
+        raise InvalidRequest("exclude_input_in_output must be true or absent unless the prompt is text_input.")
+    return tuple(text for text in texts for _ in range(samples)) if prepend else ()
 
 
 def _with_needed_logprobs(sampling: SamplingParams, outputs: tuple[str, ...]) -> SamplingParams:

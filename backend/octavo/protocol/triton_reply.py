@@ -2,7 +2,10 @@
 
 Data is always in ``raw_output_contents``: tritonclient reads nothing else. On a stream every message says whether it is
 the last of its request, and the last has outputs: the separate message that ``triton_enable_empty_final_response`` asks
-for, when nothing else carries the flag, is never due. Unary replies carry no parameters.
+for, when nothing else carries the flag, is due for a request to stop others alone. Unary replies carry no parameters.
+
+An output has one element per sample, all of the first prompt's before those of the second; ``num_input_tokens`` has one per
+prompt; ``token_ids`` are the samples' new ids one after the other, as many of each as ``num_output_tokens`` says.
 """
 
 import struct
@@ -14,7 +17,7 @@ from octavo.engine.messages import TokenLogprobs
 from octavo.errors import NotFound, OctavoError, Overloaded
 from octavo.protocol.rejection import MAX_ID_BYTES, RejectedRequest
 from octavo.protocol.tensors import datatype_name
-from octavo.protocol.triton import TritonCall
+from octavo.protocol.triton import TritonCall, TritonStop
 from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
 
@@ -28,6 +31,7 @@ _DATATYPES = {
     "logprobs": "BYTES",
     "num_input_tokens": "UINT32",
     "num_output_tokens": "UINT32",
+    "token_ids": "INT32",
 }
 
 TokenText = Callable[[int], str]
@@ -40,49 +44,60 @@ class TritonReply:
         """Prepare what all messages of ``call`` share."""
         self._call = call
         self._token_text = token_text
-        self._prefix = call.prefix
+        self._prefixes = call.prefixes
         request = call.request
-        samples = request.sampling.n
+        prompts = len(request.prompts)
         self._head = pb.ModelInferResponse(model_name=request.model, model_version=str(request.version), id=call.id)
         for name in call.outputs:
-            shape = [1] if name == "num_input_tokens" else [samples]
+            shape = [prompts] if name == "num_input_tokens" else [prompts * request.sampling.n]
             self._head.outputs.add(name=name, datatype=_DATATYPES[name], shape=shape)
+        self._ids_at = call.outputs.index("token_ids") if "token_ids" in call.outputs else None
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
         """The reply to ``ModelInfer``; ``chunk`` must be the whole answer."""
         response = pb.ModelInferResponse()
-        response.CopyFrom(self._head)
-        response.raw_output_contents.extend(self._data(chunk))
+        self._fill(response, chunk)
         return response
 
     def streamed(self, chunk: GenerateChunk) -> pb.ModelStreamInferResponse:
         """One message of a stream."""
         message = pb.ModelStreamInferResponse()
         response = message.infer_response
-        response.CopyFrom(self._head)
+        self._fill(response, chunk)
         response.parameters[FINAL].bool_param = chunk.final
-        response.raw_output_contents.extend(self._data(chunk))
         return message
 
-    def _data(self, chunk: GenerateChunk) -> list[bytes]:
-        return [self._output(name, chunk) for name in self._call.outputs]
+    def _fill(self, response: pb.ModelInferResponse, chunk: GenerateChunk) -> None:
+        response.CopyFrom(self._head)
+        if self._ids_at is not None:
+            response.outputs[self._ids_at].shape[:] = [sum(len(sample.token_ids) for sample in chunk.samples)]
+        response.raw_output_contents.extend([self._output(name, chunk) for name in self._call.outputs])
 
     def _output(self, name: str, chunk: GenerateChunk) -> bytes:
         samples = chunk.samples
         match name:
             case "text_output":
-                prefix, self._prefix = self._prefix, ""
-                return _strings(prefix + sample.text for sample in samples)
+                data = _strings(self._texts(samples))
             case "finish_reason":
-                return _strings(str(sample.finish_reason) for sample in samples)
+                data = _strings(str(sample.finish_reason) for sample in samples)
             case "cumulative_logprob":
-                return _pack("f", [max(sample.cumulative_logprob or 0.0, _LOWEST_FLOAT) for sample in samples])
+                data = _pack("f", [max(sample.cumulative_logprob or 0.0, _LOWEST_FLOAT) for sample in samples])
             case "logprobs":
-                return _strings(self._logprobs(sample) for sample in samples)
+                data = _strings(self._logprobs(sample) for sample in samples)
             case "num_input_tokens":
-                return _pack("I", [chunk.num_prompt_tokens])
+                data = _pack("I", [len(token_ids) for token_ids in chunk.prompt_token_ids])
+            case "token_ids":
+                data = _pack("i", [token_id for sample in samples for token_id in sample.token_ids])
             case _:
-                return _pack("I", [len(sample.token_ids) for sample in samples])
+                data = _pack("I", [len(sample.token_ids) for sample in samples])
+        return data
+
+    def _texts(self, samples: Sequence[SampleDelta]) -> Iterable[str]:
+        """The new text of each sample, at first with what stands before it."""
+        prefixes, self._prefixes = self._prefixes, ()
+        if not prefixes:
+            return (sample.text for sample in samples)
+        return (prefix + sample.text for prefix, sample in zip(prefixes, samples, strict=True))
 
     def _logprobs(self, sample: SampleDelta) -> str:
         """vllm_backend's JSON: a list with an object per new token, keyed by token id."""
@@ -95,6 +110,27 @@ class TritonReply:
             str(token_id): {"logprob": max(logprob, LOWEST_LOGPROB), "rank": rank, "decoded_token": self._token_text(token_id)}
             for token_id, logprob, rank in zip(entry.token_ids, entry.logprobs, entry.ranks, strict=True)
         }
+
+
+class StopReply:
+    """Words the answer to a request that ended others: an empty message where there has to be one."""
+
+    def __init__(self, stop: TritonStop, version: int) -> None:
+        """``version``: the one that it was sent to."""
+        self._stop, self._version = stop, version
+
+    def unary(self, _: GenerateChunk) -> pb.ModelInferResponse:
+        """The reply to ``ModelInfer``."""
+        return pb.ModelInferResponse(model_name=self._stop.model, model_version=str(self._version), id=self._stop.id)
+
+    def streamed(self, _: GenerateChunk) -> pb.ModelStreamInferResponse | None:
+        """The message on a stream, None if the client did not ask for one. It has no version, as in Triton."""
+        if not self._stop.wants_final:
+            return None
+        message = pb.ModelStreamInferResponse()
+        message.infer_response.model_name, message.infer_response.id = self._stop.model, self._stop.id
+        message.infer_response.parameters[FINAL].bool_param = True
+        return message
 
 
 def is_rejection(error: OctavoError) -> bool:

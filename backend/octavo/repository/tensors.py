@@ -1,13 +1,14 @@
-"""The tensors of a text model, as vllm_backend declares them: what a completed configuration lists. Knows no values.
+"""The tensors of a text model: what a completed configuration lists. Knows no values.
 
-``image`` and ``embedding_request``, which vllm_backend has too, are not declared because they are not served.
+First vllm_backend's, as it declares them, then our own. ``image`` and ``embedding_request``, which vllm_backend has too, are not
+declared because they are not served.
 """
 
 from octavo.wire import mc
 
 
-def _input(name: str, data_type: mc.DataType, optional: bool = True) -> mc.ModelInput:
-    return mc.ModelInput(name=name, data_type=data_type, dims=[1], optional=optional)
+def _input(name: str, data_type: mc.DataType, optional: bool = True, dim: int = 1) -> mc.ModelInput:
+    return mc.ModelInput(name=name, data_type=data_type, dims=[dim], optional=optional)
 
 
 def _output(name: str, data_type: mc.DataType, dim: int = -1) -> mc.ModelOutput:
@@ -24,6 +25,9 @@ INPUTS: tuple[mc.ModelInput, ...] = (
     _input("return_logprobs", mc.TYPE_BOOL),
     _input("return_num_input_tokens", mc.TYPE_BOOL),
     _input("return_num_output_tokens", mc.TYPE_BOOL),
+    _input("messages", mc.TYPE_STRING),
+    _input("input_ids", mc.TYPE_INT32, dim=-1),
+    _input("return_token_ids", mc.TYPE_BOOL),
 )
 
 OUTPUTS: tuple[mc.ModelOutput, ...] = (
@@ -33,4 +37,5 @@ OUTPUTS: tuple[mc.ModelOutput, ...] = (
     _output("logprobs", mc.TYPE_STRING),
     _output("num_input_tokens", mc.TYPE_UINT32, dim=1),
     _output("num_output_tokens", mc.TYPE_UINT32),
+    _output("token_ids", mc.TYPE_INT32),
 )

@@ -97,6 +97,13 @@ class CounterDeltas(msgspec.Struct, frozen=True, tag=True):
     models: list[ModelCounters]
 
 
+class StopRequests(msgspec.Struct, frozen=True, tag=True):
+    """Front end, and then the supervisor to all others: end the open requests of this model that have this id."""
+
+    model: str
+    id: str
+
+
 class LoadModel(msgspec.Struct, frozen=True, tag=True):
     """Front end: a client asks for a load. ``config`` is a ModelConfig in JSON in place of the repository's."""
 
@@ -125,7 +132,17 @@ class ReadStatistics(msgspec.Struct, frozen=True, tag=True):
 
 
 FrontEndMessage = (
-    Hello | Opened | Prepared | Applied | Released | CounterDeltas | LoadModel | UnloadModel | ListModels | ReadStatistics
+    Hello
+    | Opened
+    | Prepared
+    | Applied
+    | Released
+    | CounterDeltas
+    | StopRequests
+    | LoadModel
+    | UnloadModel
+    | ListModels
+    | ReadStatistics
 )
 ModelCall = LoadModel | UnloadModel | ListModels | ReadStatistics
 
@@ -182,7 +199,7 @@ class CallReply(msgspec.Struct, frozen=True, tag=True):
     statistics: list[ModelCounters] | None = None
 
 
-SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | Drain | CallReply
+SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | Drain | StopRequests | CallReply
 
 
 class FrontEndSetup(msgspec.Struct, frozen=True):

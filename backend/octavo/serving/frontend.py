@@ -36,7 +36,10 @@ class FrontEnd:
         """Nothing listens yet."""
         self._setup = setup
         self._link = Link(setup.control, setup.number)
-        self._models = Models(lambda generation: self._link.send(control.Released(generation)))
+        self._models = Models(
+            released=lambda generation: self._link.send(control.Released(generation)),
+            stopped=lambda model, request_id: self._link.send(control.StopRequests(model, request_id)),
+        )
         self._traffic = Traffic()
         self._grpc: grpc.aio.Server | None = None
         self._http: HttpServer | None = None
@@ -57,6 +60,8 @@ class FrontEnd:
             match message:
                 case control.EngineGone(generation, error):
                     self._models.engine_gone(generation, error.exception())
+                case control.StopRequests(model, request_id):
+                    self._models.stop_here(model, request_id)
                 case control.ReadCounters(query):
                     self._report(query)
                 case _:

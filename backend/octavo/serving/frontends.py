@@ -183,6 +183,10 @@ class FrontEnds:
                 front_end.applied = max(front_end.applied, revision)
             case control.Released(generation):
                 front_end.holds.discard(generation)
+            case control.StopRequests():
+                for other in self._greeted():
+                    if other is not front_end:
+                        self._hub.send(other.identity, message)
             case control.CounterDeltas(query, models):
                 front_end.answered = max(front_end.answered, query)
                 for model in models:

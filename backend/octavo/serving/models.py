@@ -36,15 +36,17 @@ class Route:
 class Models:
     """The models as this front end serves them. ``ledger`` counts; ``released`` hears of engines that are no longer used.
 
+    ``stopped`` hears of requests that a client wants to end by model and id, for they may be open in other front ends.
+
     An engine of ``_engines`` is dead or let go once it is not there any more; those in ``_retiring`` only finish what is open.
     """
 
-    def __init__(self, released: Callable[[int], None]) -> None:
+    def __init__(self, released: Callable[[int], None], stopped: Callable[[str, str], None]) -> None:
         """No model is known yet."""
         self.ledger = Ledger()
         self.ready = self.exiting = False
         self.news = News()
-        self._released = released
+        self._released, self._stopped = released, stopped
         self._table = Table(-1, [], [], ready=False, exiting=False)
         self._routes: dict[str, dict[int, Route]] = {}
         self._engines: dict[int, ServedEngine] = {}
@@ -121,6 +123,16 @@ class Models:
             return self.find(name, version).engine is not None and not self.exiting
         except OctavoError:
             return False
+
+    def stop(self, name: str, request_id: str) -> None:
+        """End all requests of a model that have this id, wherever they are open."""
+        self.stop_here(name, request_id)
+        self._stopped(name, request_id)
+
+    def stop_here(self, name: str, request_id: str) -> None:
+        """End those of them that are open in this front end."""
+        for engine in list(self._engines.values()):
+            engine.stop(name, request_id)
 
     def cancel_all(self) -> None:
         """End all open generations."""

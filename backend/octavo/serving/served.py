@@ -60,6 +60,12 @@ class ServedEngine(Observer):
         """The engine has died: end all its generations with ``error``."""
         self._client.fail_all(error)
 
+    def stop(self, model: str, request_id: str) -> None:
+        """End the open generations of ``model`` whose client calls them ``request_id``."""
+        for generation in list(self._open):
+            if generation.request.id == request_id and generation.request.model == model:
+                generation.cancel()
+
     def cancel_all(self) -> None:
         """End all open generations."""
         for generation in list(self._open):

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from octavo.engine.messages import EngineInfo
 from octavo.errors import InvalidRequest
 from octavo.sampling import SamplingParams
+from octavo.text.request import MAX_PROMPTS, MAX_SAMPLES_OF_ALL
 
 
 class Admission:
@@ -34,9 +35,17 @@ class Admission:
             self._refuse_length(str(len(token_ids)))
         self._check_ids("The prompt", token_ids)
 
-    def check_characters(self, text: str, longest_token: int) -> None:
-        """Refuse a text so long that it need not be tokenised to know that it does not fit."""
-        at_least = -(-len(text) // longest_token)
+    def check_numbers(self, prompts: int, samples: int) -> None:
+        """At least one prompt, and not too many of them or of samples of them all."""
+        if not 1 <= prompts <= MAX_PROMPTS:
+            raise InvalidRequest(f"A request must hold between 1 and {MAX_PROMPTS} prompts, got {prompts}.")
+        if prompts * samples > MAX_SAMPLES_OF_ALL:
+            asked = prompts * samples
+            raise InvalidRequest(f"A request must ask for at most {MAX_SAMPLES_OF_ALL} samples of all its prompts, got {asked}.")
+
+    def check_characters(self, count: int, longest_token: int) -> None:
+        """Refuse a text of ``count`` characters if it need not be tokenised to know that it does not fit."""
+        at_least = -(-count // longest_token)
         if at_least > self._longest_prompt:
             self._refuse_length(f"at least {at_least}")
 

@@ -16,6 +16,7 @@ from octavo.engine.client import EngineClient
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, TokenLogprobs
 from octavo.errors import Cancelled, OctavoError, internal
 from octavo.text.admission import Admission
+from octavo.text.prompts import PromptReader
 from octavo.text.request import GenerateChunk, GenerateRequest
 from octavo.text.sample import Sample
 from octavo.text.stops import StopSet
@@ -48,21 +49,21 @@ class Generation:
     """
 
     def __init__(self, request: GenerateRequest, client: EngineClient, samples: list[Sample], observer: Observer) -> None:
-        """Nothing is sent before ``start``."""
+        """Nothing is sent before ``start``. ``samples``: those of the first prompt, then those of the second, and so on."""
         self.request = request
         self.arrived_at = time.monotonic()
         self.first_token_at: float | None = None
         self.finished_at: float | None = None
-        self.prompt_token_ids: list[int] = []
-        self.num_cached_tokens = 0
+        self.prompt_token_ids: list[list[int]] = []
         self.num_generation_tokens = 0
         self.queue_seconds: float | None = None
         self.error: OctavoError | None = None
         self._client = client
         self._samples = samples
         self._observer = observer
-        self._open: dict[int, Sample] = {}
-        self._prompt_logprobs: list[TokenLogprobs | None] | None = None
+        self._open: dict[int, tuple[Sample, int]] = {}
+        self._cached = [0] * len(request.prompts)
+        self._prompt_logprobs: dict[int, list[TokenLogprobs | None]] = {}
         self._waiter: asyncio.Future[None] | None = None
         self._fresh = False
         self._read_to_end = False
@@ -74,16 +75,22 @@ class Generation:
 
     @property
     def num_prompt_tokens(self) -> int:
-        """Length of the prompt in tokens."""
-        return len(self.prompt_token_ids)
+        """Length of all prompts in tokens."""
+        return sum(map(len, self.prompt_token_ids))
 
-    def start(self, prompt_token_ids: list[int]) -> None:
-        """Send one engine request per sample. Raises what ``EngineClient.submit`` raises."""
+    @property
+    def num_cached_tokens(self) -> int:
+        """How many of them needed no computing."""
+        return sum(self._cached)
+
+    def start(self, prompt_token_ids: list[list[int]]) -> None:
+        """Send one engine request per sample; one list per prompt. Raises what ``EngineClient.submit`` raises."""
         self.prompt_token_ids = prompt_token_ids
-        for index, sample in enumerate(self._samples):
-            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids, index)
+        for number, sample in enumerate(self._samples):
+            prompt, index = divmod(number, self.request.sampling.n)
+            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids[prompt], index)
             self._client.submit(request, self._take_in)
-            self._open[request.id] = sample
+            self._open[request.id] = sample, prompt
 
     def cancel(self) -> None:
         """Abort what still runs; a reader gets ``Cancelled``. Does nothing once the generation is over."""
@@ -120,14 +127,13 @@ class Generation:
     def _next_chunk(self) -> GenerateChunk:
         self._fresh = False
         self._read_to_end = self.over and self.error is None
-        logprobs, self._prompt_logprobs = self._prompt_logprobs, None
+        logprobs, self._prompt_logprobs = self._prompt_logprobs, {}
         return GenerateChunk(
             samples=[sample.take() for sample in self._samples],
             final=self._read_to_end,
-            num_prompt_tokens=self.num_prompt_tokens,
-            num_cached_tokens=self.num_cached_tokens,
             prompt_token_ids=self.prompt_token_ids,
-            prompt_logprobs=logprobs,
+            num_cached_tokens=self.num_cached_tokens,
+            prompt_logprobs=[logprobs.get(prompt) for prompt in range(len(self._cached))] if logprobs else None,
         )
 
     def _take_in(self, output: EngineOutput) -> None:
@@ -138,14 +144,14 @@ class Generation:
             self.fail(internal(error, log))
 
     def _read(self, output: EngineOutput) -> None:
-        sample = self._open.get(output.id)
-        if sample is None:
+        if output.id not in self._open:
             return
+        sample, prompt = self._open[output.id]
         if output.error is not None:
             self.fail(output.error.exception())
             return
         if output.queue_seconds is not None:
-            self._note_start(output)
+            self._note_start(output, prompt)
         if output.token_ids:
             self._note_time(sample, len(output.token_ids))
         if output.token_ids or output.finish is not None:
@@ -161,10 +167,11 @@ class Generation:
         elif self._fresh and self.request.stream:
             self._wake()
 
-    def _note_start(self, output: EngineOutput) -> None:
+    def _note_start(self, output: EngineOutput, prompt: int) -> None:
         self.queue_seconds = max(output.queue_seconds or 0.0, self.queue_seconds or 0.0)
-        self.num_cached_tokens = max(output.num_cached_tokens or 0, self.num_cached_tokens)
-        self._prompt_logprobs = output.prompt_logprobs or self._prompt_logprobs
+        self._cached[prompt] = max(output.num_cached_tokens or 0, self._cached[prompt])
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs[prompt] = output.prompt_logprobs
 
     def _note_time(self, sample: Sample, count: int) -> None:
         now = time.monotonic()
@@ -195,36 +202,34 @@ class Generator:
         self._client = client
         self._observer = observer or Observer()
         self._admission = Admission(info)
+        self._reader = PromptReader(tokenizer, self._admission)
         self._eos = frozenset(info.eos_token_ids)
 
     def generate(self, request: GenerateRequest) -> Generation:
         """Start to answer ``request``. Raises ``OctavoError`` if it can never be served; a long text's check is the reader's."""
         sampling = request.sampling
+        self._admission.check_numbers(len(request.prompts), sampling.n)
         self._admission.check_sampling(sampling)
         stops = StopSet(sampling.stop) if sampling.stop else None
-        samples = [Sample(self.tokenizer, sampling, stops, self._eos) for _ in range(sampling.n)]
+        samples = [Sample(self.tokenizer, sampling, stops, self._eos) for _ in range(len(request.prompts) * sampling.n)]
         generation = Generation(request, self._client, samples, self._observer)
-        if isinstance(request.prompt, str) and len(request.prompt) > LONG_TEXT:
-            self._start_long(generation, request.prompt)
+        if self._reader.num_characters(request.prompts) > LONG_TEXT:
+            self._start_long(generation)
         else:
-            self._start(generation, request.prompt)
+            generation.start(self._reader.read(request.prompts))
         return generation
 
-    def _start(self, generation: Generation, prompt: str | list[int]) -> None:
-        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        self._admission.check_prompt(token_ids)
-        generation.start(token_ids)
-
-    def _start_long(self, generation: Generation, text: str) -> None:
-        self._admission.check_characters(text, self.tokenizer.longest_token)
+    def _start_long(self, generation: Generation) -> None:
+        prompts = generation.request.prompts
+        self._reader.check_texts(prompts)
         loop = asyncio.get_running_loop()
-        loop.run_in_executor(_long_texts, self.tokenizer.encode, text).add_done_callback(partial(self._encoded, generation))
+        loop.run_in_executor(_long_texts, self._reader.read, prompts).add_done_callback(partial(self._encoded, generation))
 
-    def _encoded(self, generation: Generation, encoding: "asyncio.Future[list[int]]") -> None:
+    def _encoded(self, generation: Generation, encoding: "asyncio.Future[list[list[int]]]") -> None:
         if generation.over or encoding.cancelled():
             return
         try:
-            self._start(generation, encoding.result())
+            generation.start(encoding.result())
         except OctavoError as error:
             generation.fail(error)
         except Exception as error:

@@ -61,6 +61,8 @@ class GgufTokenizer(NamedTuple):
     backend: Tokenizer
     bos_token_id: int | None
     eos_token_id: int | None
+    unk_token_id: int | None
+    pad_token_id: int | None
     add_bos: bool
     add_eos: bool
 
@@ -84,6 +86,8 @@ def build(metadata: dict[str, Value]) -> GgufTokenizer:
         backend,
         _token_id(metadata, "bos_token_id"),
         _token_id(metadata, "eos_token_id"),
+        _token_id(metadata, "unknown_token_id"),
+        _token_id(metadata, "padding_token_id"),
         bool(metadata.get("tokenizer.ggml.add_bos_token", adds_bos)),
         bool(metadata.get("tokenizer.ggml.add_eos_token", False)),
     )

@@ -1,22 +1,42 @@
 """``GenerateRequest`` and ``GenerateChunk``: what every dialect asks for and gets back. No wire format is known here."""
 
+from typing import Any, TypeAlias
+
 import msgspec
 
 from octavo.engine.messages import TokenLogprobs
 from octavo.sampling import SamplingParams
 
+MAX_PROMPTS = 128
+MAX_SAMPLES_OF_ALL = 1024
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """Chat messages, for the model's chat template to spell: each has a ``role``, and a ``content`` that is text or None."""
+
+    messages: list[dict[str, Any]]
+
+    @property
+    def num_characters(self) -> int:
+        """How long the contents are, all together."""
+        return sum(len(message["content"] or "") for message in self.messages)
+
+
+Prompt: TypeAlias = str | list[int] | Conversation
+
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt to be continued by one model.
+    """One or more prompts to be continued by one model, each ``sampling.n`` times.
 
-    ``prompt`` is text or token ids. ``stream`` False yields one chunk with everything. ``priority``: smaller is served
-    first. ``queue_timeout``: seconds.
+    A prompt is text, token ids or a conversation. ``id`` is the client's own name for it, which nothing relies on to be unique.
+    ``stream`` False yields one chunk with everything. ``priority``: smaller is served first. ``queue_timeout``: seconds.
     """
 
     model: str
     version: int
-    prompt: str | list[int]
+    prompts: list[Prompt]
     sampling: SamplingParams
+    id: str = ""
     stream: bool = False
     priority: int = 0
     queue_timeout: float | None = None
@@ -39,11 +59,14 @@ class SampleDelta(msgspec.Struct, frozen=True):
 
 
 class GenerateChunk(msgspec.Struct, frozen=True):
-    """The next piece of an answer: one delta per sample, in order. Exactly one chunk of a request, the last, is ``final``."""
+    """The next piece of an answer: one delta per sample, all of the first prompt's before those of the second.
+
+    Exactly one chunk of a request, the last, is ``final``. ``prompt_token_ids`` has a list per prompt; so has
+    ``prompt_logprobs``, once they are there, and only once. ``num_cached_tokens`` is of all prompts.
+    """
 
     samples: list[SampleDelta]
     final: bool
-    num_prompt_tokens: int
+    prompt_token_ids: list[list[int]]
     num_cached_tokens: int = 0
-    prompt_token_ids: list[int] | None = None
-    prompt_logprobs: list[TokenLogprobs | None] | None = None
+    prompt_logprobs: list[list[TokenLogprobs | None] | None] | None = None

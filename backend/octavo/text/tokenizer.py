@@ -14,6 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from octavo.errors import InvalidRequest, LoadFailed
 from octavo.models.gguf_file import GgufFile
 from octavo.text import gguf_tokenizer
+from octavo.text.chat_template import SPECIAL_TOKENS, ChatTemplate
 from octavo.text.spelling import Spelling
 
 MAX_COMPOSED = 4  # Unicode's NFC makes one character of at most four
@@ -25,9 +26,12 @@ class Tokenizer:
     ``eos_token_ids``: what the tokenizer itself calls the end of a sequence (the model's configuration may name more).
     ``special_ids``: ids that ``skip_special_tokens`` leaves out of a text.
     ``longest_token``: the most characters that one token can stand for, so a text of n has at least n / longest_token.
+    ``chat_template``: how a conversation is spelled, None if the model does not say.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, eos_token_ids: Iterable[int] = ()) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, eos_token_ids: Iterable[int] = (), chat_template: ChatTemplate | None = None
+    ) -> None:
         """Take over ``backend``. Raises ``LoadFailed`` if its decoder is of an unknown kind."""
         spelling = Spelling.of(backend)
         if spelling is None:
@@ -38,14 +42,15 @@ class Tokenizer:
         self._spelling = spelling
         self._bytes: dict[int, bytes] = {}
         self.eos_token_ids = tuple(eos_token_ids)
+        self.chat_template = chat_template
         self.special_ids = frozenset(i for i, token in backend.get_added_tokens_decoder().items() if token.special)
         composed = 1 if backend.normalizer is None else MAX_COMPOSED
         self.longest_token = composed * max(map(len, backend.get_vocab()), default=1)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of ``text``, with what the model wants before and after it. Special tokens are recognised."""
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """The ids of ``text``, by default with what the model wants before and after it. Special tokens are recognised."""
         try:
-            return self._backend.encode_batch_fast([text])[0].ids
+            return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         except (UnicodeEncodeError, TypeError) as error:
             raise InvalidRequest("The prompt is not valid Unicode text.") from error
 
@@ -78,10 +83,15 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def _from_gguf(path: Path) -> Tokenizer:
-    built = gguf_tokenizer.build(GgufFile(path).metadata)
+    metadata = GgufFile(path).metadata
+    built = gguf_tokenizer.build(metadata)
     bos, eos = built.bos_token_id, built.eos_token_id
     _wrap_prompts(built.backend, bos if built.add_bos else None, eos if built.add_eos else None)
-    return Tokenizer(built.backend, [] if eos is None else [eos])
+    template = metadata.get("tokenizer.chat_template")
+    ids = {"bos_token": bos, "eos_token": eos, "unk_token": built.unk_token_id, "pad_token": built.pad_token_id}
+    special = {name: built.backend.id_to_token(i) or "" for name, i in ids.items() if i is not None}
+    chat = ChatTemplate(template, special) if isinstance(template, str) else None
+    return Tokenizer(built.backend, [] if eos is None else [eos], chat)
 
 
 def _from_snapshot(file: Path) -> Tokenizer:
@@ -93,7 +103,20 @@ def _from_snapshot(file: Path) -> Tokenizer:
     bos, eos = (backend.token_to_id(_content(config.get(key))) for key in ("bos_token", "eos_token"))
     if "add_bos_token" in config or "add_eos_token" in config:
         _wrap_prompts(backend, bos if config.get("add_bos_token") else None, eos if config.get("add_eos_token") else None)
-    return Tokenizer(backend, [] if eos is None else [eos])
+    return Tokenizer(backend, [] if eos is None else [eos], _chat_template(file.parent, config))
+
+
+def _chat_template(folder: Path, config: dict[str, Any]) -> ChatTemplate | None:
+    """The template of ``chat_template.jinja`` or else of the configuration, which may have several and then a default."""
+    file = folder / "chat_template.jinja"
+    source = config.get("chat_template")
+    if file.is_file():
+        source = file.read_text(errors="replace")
+    elif isinstance(source, list):
+        named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
+        source = named.get("default")
+    special = {name: _content(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
+    return ChatTemplate(source, special) if isinstance(source, str) else None
 
 
 def _wrap_prompts(backend: tokenizers.Tokenizer, bos: int | None, eos: int | None) -> None:

@@ -61,8 +61,25 @@ def test_damaged_bytes_never_break_the_parser(model, ask, start):
     assert sum(survives(model, damaged(draw, data)) for _ in range(3000)) > 200
 
 
-names = st.sampled_from(["text_input", "stream", "sampling_parameters", "return_logprobs", "x", ""])
-datatypes = st.sampled_from(["BYTES", "BOOL", "FP32", "FP16", "INT8", "", "?"])
+names = st.sampled_from(
+    [
+        "text_input",
+        "stream",
+        "sampling_parameters",
+        "return_logprobs",
+        "messages",
+        "input_ids",
+        "input_lengths",
+        "stop",
+        "streaming",
+        "max_tokens",
+        "stop_words",
+        "end_id",
+        "temperature",
+        "x",
+    ]
+)
+datatypes = st.sampled_from(["BYTES", "BOOL", "FP32", "FP16", "INT8", "INT32", "INT64", "", "?"])
 dims = st.lists(st.sampled_from([-(2**63), -1, 0, 1, 2, 2**40, 2**63 - 1]), max_size=4)
 contents = st.builds(
     pb.InferTensorContents,

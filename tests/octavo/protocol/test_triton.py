@@ -17,12 +17,13 @@ from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
 
 EVERY_FLAG = {
-    f"return_{name}": True for name in ("finish_reason", "cumulative_logprob", "logprobs", "num_input_tokens", "num_output_tokens")
+    f"return_{name}": True
+    for name in ("finish_reason", "cumulative_logprob", "logprobs", "num_input_tokens", "num_output_tokens", "token_ids")
 }
 
 
 def chunk(*samples: SampleDelta, final: bool = True) -> GenerateChunk:
-    return GenerateChunk(list(samples), final, num_prompt_tokens=5)
+    return GenerateChunk(list(samples), final, [[1, 2, 3, 4, 5]])
 
 
 def token_text(token_id: int) -> str:
@@ -37,11 +38,11 @@ def read_by_client(response: pb.ModelInferResponse) -> dict[str, list]:
 
 def test_a_prompt_alone_gets_vllms_defaults(model, ask):
     call = model.read(ask(id="a"))
-    assert call.request.prompt == "hi"
+    assert call.request.prompts == ["hi"]
     assert call.request.sampling == SamplingParams()
     assert (call.request.model, call.request.version, call.request.stream, call.id) == ("llm_stream", 1, False, "a")
     assert call.outputs == ("text_output",)
-    assert call.prefix == "hi"
+    assert call.prefixes == ("hi",)
 
 
 def test_requests_of_tritonclient_are_understood(model):
@@ -64,7 +65,7 @@ def test_requests_of_tritonclient_are_understood(model):
     )
     call = model.read(pb.ModelInferRequest.FromString(theirs.SerializeToString()))
     request = call.request
-    assert (request.prompt, request.stream, request.priority, request.queue_timeout) == ("Grüße", True, -1, 2.0)
+    assert (request.prompts, request.stream, request.priority, request.queue_timeout) == (["Grüße"], True, -1, 2.0)
     assert request.sampling == SamplingParams(max_tokens=3, temperature=0.25, ignore_eos=True, stop=("END",))
 
 
@@ -78,7 +79,7 @@ def test_the_sampling_tensor_overrides_plain_parameters(model, ask):
     [(None, None, "hi"), (False, None, "hi"), (None, False, "hi"), (None, True, ""), (True, None, ""), (True, True, "")],
 )
 def test_the_prompt_is_put_before_the_text_by_vllm_backends_rules(model, ask, stream, exclude, prefix):
-    assert model.read(ask(stream=stream, exclude_input_in_output=exclude)).prefix == prefix
+    assert model.read(ask(stream=stream, exclude_input_in_output=exclude)).prefixes == ((prefix,) if prefix else ())
 
 
 def test_streaming_with_the_prompt_is_refused_in_vllm_backends_words(model, ask):
@@ -90,7 +91,7 @@ def test_streaming_with_the_prompt_is_refused_in_vllm_backends_words(model, ask)
 def test_a_unary_call_is_answered_whole_even_if_it_says_stream(model, ask):
     call = model.read(ask(stream=True), unary=True)
     assert not call.request.stream
-    assert call.prefix == ""
+    assert call.prefixes == ()
 
 
 def test_text_that_is_no_utf8_is_refused(model, ask):
@@ -102,7 +103,7 @@ def test_a_required_input_that_is_missing_reads_as_in_triton(model, ask):
     with pytest.raises(RejectedRequest) as caught:
         model.read(ask(id="m", text_input=None))
     assert str(caught.value) == (
-        "[request id: m] expected number of inputs between 1 and 9 but got 0 inputs for model 'llm_stream'. Got input(s) [], "
+        "[request id: m] expected number of inputs between 1 and 12 but got 0 inputs for model 'llm_stream'. Got input(s) [], "
         "but missing required input(s) ['text_input']. Please provide all required input(s)."
     )
     with pytest.raises(RejectedRequest, match=r"but got 1 inputs .* missing required input\(s\) \['text_input'\]"):
@@ -111,12 +112,12 @@ def test_a_required_input_that_is_missing_reads_as_in_triton(model, ask):
 
 def test_wrong_shape_and_output_read_as_in_triton(model, ask):
     request = ask(id="s")
-    request.inputs[0].shape[:] = [2]
+    request.inputs[0].shape[:] = [1, 2]
     with pytest.raises(RejectedRequest) as caught:
         model.read(request)
     assert (
         str(caught.value)
-        == "[request id: s] unexpected shape for input 'text_input' for model 'llm_stream'. Expected [1], got [2]. "
+        == "[request id: s] unexpected shape for input 'text_input' for model 'llm_stream'. Expected [1], got [1,2]. "
     )
     with pytest.raises(RejectedRequest) as caught:
         model.read(ask(outputs=["nope"]))
@@ -162,6 +163,7 @@ def test_outputs_are_those_asked_for_and_listed(model, ask):
         "logprobs",
         "num_input_tokens",
         "num_output_tokens",
+        "token_ids",
     )
     assert model.read(ask(outputs=["finish_reason", "logprobs"], return_finish_reason=True)).outputs == ("finish_reason",)
     assert model.read(ask(outputs=["text_output", "text_output"])).outputs == ("text_output",)
@@ -185,6 +187,7 @@ def test_tritonclient_reads_every_output_of_a_whole_answer(model, ask):
         "cumulative_logprob": [-0.5, -1.25],
         "num_input_tokens": [5],
         "num_output_tokens": [1, 2],
+        "token_ids": [7, 7, 9],
     }
     assert (response.model_name, response.model_version, response.id) == ("llm_stream", "1", "a")
     assert dict(response.parameters) == {}

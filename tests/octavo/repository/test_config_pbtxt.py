@@ -40,7 +40,7 @@ def test_an_empty_configuration_is_completed_as_triton_does() -> None:
     assert (group.name, group.count, group.kind) == ("m_0", 1, mc.ModelInstanceGroup.KIND_MODEL)
 
 
-def test_the_tensors_are_vllm_backends() -> None:
+def test_the_tensors_are_vllm_backends_and_then_our_own() -> None:
     config = completed()
     inputs = {i.name: (mc.DataType.Name(i.data_type), list(i.dims), i.optional) for i in config.input}
     flag = ("TYPE_BOOL", [1], True)
@@ -54,6 +54,9 @@ def test_the_tensors_are_vllm_backends() -> None:
         "return_logprobs": flag,
         "return_num_input_tokens": flag,
         "return_num_output_tokens": flag,
+        "messages": ("TYPE_STRING", [1], True),
+        "input_ids": ("TYPE_INT32", [-1], True),
+        "return_token_ids": flag,
     }
     assert {o.name: (mc.DataType.Name(o.data_type), list(o.dims)) for o in config.output} == {
         "text_output": ("TYPE_STRING", [-1]),
@@ -62,6 +65,7 @@ def test_the_tensors_are_vllm_backends() -> None:
         "logprobs": ("TYPE_STRING", [-1]),
         "num_input_tokens": ("TYPE_UINT32", [1]),
         "num_output_tokens": ("TYPE_UINT32", [-1]),
+        "token_ids": ("TYPE_INT32", [-1]),
     }
 
 
@@ -69,7 +73,7 @@ def test_the_tensors_are_vllm_backends() -> None:
 def test_vllm_backends_files_are_served(text: str) -> None:
     config = completed(text)
     assert config.backend == "vllm"
-    assert (len(config.input), len(config.output)) == (9, 6)
+    assert (len(config.input), len(config.output)) == (12, 7)
 
 
 def test_what_is_given_stays() -> None:

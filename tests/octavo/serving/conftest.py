@@ -23,7 +23,8 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path:
     """``tiny``: what most tests talk to. ``other``: to be loaded. ``two``: two versions.
-    ``narrow``: serves one request and lets one wait. ``broken*``: cannot be loaded."""
+    ``narrow``: serves one request and lets one wait. ``ranked``: serves one request at a time, by priority.
+    ``untemplated``: has no chat template. ``broken*``: cannot be loaded."""
     folder = tmp_path_factory.mktemp("repository")
     write_model(folder, "tiny", snapshot)
     write_model(folder, "other", snapshot)
@@ -33,11 +34,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path
     write_model(folder, "narrow", snapshot, max_num_seqs=1, max_queue_size=1)
     write_model(folder, "broken", snapshot, max_modle_len=1)
     write_model(folder, "broken_engine", snapshot, max_model_len=10**6)
-    headless = folder.parent / "headless"
-    headless.mkdir(exist_ok=True)
-    for file in ("config.json", "model.safetensors"):
-        (headless / file).write_bytes((snapshot / file).read_bytes())
-    write_model(folder, "broken_tokenizer", headless)
+    weights = ("config.json", "model.safetensors")
+    write_model(folder, "broken_tokenizer", _part_of(snapshot, folder.parent / "headless", *weights))
+    write_model(folder, "untemplated", _part_of(snapshot, folder.parent / "untemplated", *weights, "tokenizer.json"))
+    write_model(folder, "ranked", snapshot, max_num_seqs=1, scheduling_policy="priority")
+    return folder
+
+
+def _part_of(snapshot: Path, folder: Path, *files: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for file in files:
+        (folder / file).write_bytes((snapshot / file).read_bytes())
     return folder
 
 

@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2_grpc
 Code = grpc.StatusCode
 Change = Callable[[pb.ModelInferRequest], None]
 REQUIRED = (
-    "[request id: <id_unknown>] expected number of inputs between 1 and 9 but got 0 inputs for model 'tiny'. "
+    "[request id: <id_unknown>] expected number of inputs between 1 and 12 but got 0 inputs for model 'tiny'. "
     "Got input(s) [], but missing required input(s) ['text_input']. Please provide all required input(s)."
 )
 
@@ -183,7 +183,7 @@ def test_metadata_over_the_limit_is_refused(stub: service_pb2_grpc.GRPCInference
 def test_a_long_id_comes_back_whole_and_is_cut_in_a_text(server: Server) -> None:
     name = "i" * 5000
     wrong = infer_request(request_id=name)
-    wrong.inputs[0].shape[:] = [2]
+    wrong.inputs[0].shape[:] = [1, 2]
     with Stream(server.grpc) as stream:
         messages = stream.send(infer_request(request_id=name), wrong).rest()
     assert all(m.infer_response.id == name for m in messages)

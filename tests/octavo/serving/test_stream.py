@@ -85,7 +85,7 @@ def test_a_request_that_is_not_streamed_is_answered_once(server: Server) -> None
 
 def test_bad_requests_are_answered_in_band_and_the_stream_lives_on(server: Server) -> None:
     wrong_shape = infer_request(request_id="shape")
-    wrong_shape.inputs[0].shape[:] = [2]
+    wrong_shape.inputs[0].shape[:] = [1, 2]
     wrong_option = infer_request(request_id="option", temperature=-1)
     with Stream(server.grpc) as stream:
         stream.send(infer_request(request_id="unknown", model="nope"))
@@ -94,7 +94,7 @@ def test_bad_requests_are_answered_in_band_and_the_stream_lives_on(server: Serve
         assert message.infer_response.model_name == ""
         assert not message.infer_response.parameters
         message = next(stream.send(wrong_shape))
-        text = "[request id: shape] unexpected shape for input 'text_input' for model 'tiny'. Expected [1], got [2]. "
+        text = "[request id: shape] unexpected shape for input 'text_input' for model 'tiny'. Expected [1], got [1,2]. "
         assert (message.error_message, message.infer_response.id) == (text, "shape")
         message = next(stream.send(wrong_option))
         assert message.error_message == "temperature must be between 0.0 and 10000.0, got -1.0."
@@ -209,3 +209,16 @@ def test_sixty_four_streams_half_of_them_cancelled_at_random(server: Server) -> 
     assert sorted(complete) == list(range(0, 64, 2))
     assert server.metric("nv_inference_request_success") == succeeded + 32
     assert server.metric("nv_inference_request_failure", reason="CANCELED") == cancelled + 32
+
+
+def test_priority_decides_who_of_those_that_wait_is_next(server: Server, client: triton.InferenceServerClient) -> None:
+    client.load_model("ranked")
+    with Stream(server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=400, model="ranked", request_id="runs")))
+        for name, level in (("default", 0), ("last", 3), ("first", 1), ("default too", 2)):
+            request = infer_request(model="ranked", request_id=name)
+            request.parameters["priority"].uint64_param = level
+            stream.send(request)
+        ended = [message.infer_response.id for message in stream.rest() if is_final(message)]
+    assert ended == ["runs", "first", "default", "default too", "last"]
+    client.unload_model("ranked")

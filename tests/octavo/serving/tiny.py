@@ -12,10 +12,18 @@ EOS = 256
 VOCAB_SIZE = 260
 MAX_LENGTH = 2048
 WIDTH, INNER, LAYERS, HEADS, KV_HEADS, HEAD = 64, 128, 2, 4, 2, 16
+CHAT_TEMPLATE = """
+{%- for message in messages %}
+    {%- if message.role not in ('system', 'user', 'assistant') %}
+        {{- raise_exception('No role is called ' + message.role + '.') }}
+    {%- endif %}
+    {{- '<' + message.role + '>' + message.content + '</' + message.role + '>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"""
 
 
 def write_snapshot(folder: Path) -> None:
-    """``config.json``, ``tokenizer.json`` and ``model.safetensors``, the same at every call."""
+    """Configuration, tokenizer, chat template and weights, the same at every call."""
     folder.mkdir(parents=True)
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -43,6 +51,7 @@ def write_snapshot(folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
     tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     save_file(_weights(), folder / "model.safetensors")
 
 

@@ -2,25 +2,68 @@
 
 import logging
 import time
+from collections.abc import AsyncIterator
+from typing import Protocol
 
 from octavo.errors import OctavoError, Overloaded
 from octavo.protocol.rejection import prefixed
-from octavo.protocol.triton import TritonCall
-from octavo.protocol.triton_reply import TritonReply
+from octavo.protocol.triton import TritonCall, TritonStop
+from octavo.protocol.triton_reply import StopReply, TritonReply
 from octavo.serving.models import Models, Route
 from octavo.serving.served import count_failure
-from octavo.text.generator import Generation
+from octavo.text.request import GenerateChunk
 from octavo.wire import pb
 
 log = logging.getLogger(__name__)
 
 
+class Chunks(Protocol):
+    """An answer as it comes: a ``Generation``, or what stands for one."""
+
+    def __aiter__(self) -> AsyncIterator[GenerateChunk]:
+        """All of it, in pieces."""
+
+    async def __anext__(self) -> GenerateChunk:
+        """The next piece."""
+
+    def cancel(self) -> None:
+        """Nobody reads on."""
+
+
+class Reply(Protocol):
+    """Words an answer; ``streamed`` gives None where a stream is to be told nothing."""
+
+    def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
+        """The reply to ``ModelInfer``."""
+
+    def streamed(self, chunk: GenerateChunk) -> pb.ModelStreamInferResponse | None:
+        """A message of a stream."""
+
+
 class Answer:
     """A request that was begun: its ``generation``, and the ``reply`` that words it."""
 
-    def __init__(self, call: TritonCall, generation: Generation, reply: TritonReply) -> None:
+    def __init__(self, call: TritonCall | TritonStop, generation: Chunks, reply: Reply) -> None:
         """Tie them together."""
         self.call, self.generation, self.reply = call, generation, reply
+
+
+class _Done:
+    """What a request has that only ended others: one piece with nothing in it."""
+
+    def __init__(self) -> None:
+        self._left = [GenerateChunk([], True, [])]
+
+    def __aiter__(self) -> "_Done":
+        return self
+
+    async def __anext__(self) -> GenerateChunk:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+    def cancel(self) -> None:
+        pass
 
 
 class InferService:
@@ -52,6 +95,9 @@ class InferService:
 
     def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, received_at: float) -> Answer:
         call = route.tensors.read(request, unary)
+        if isinstance(call, TritonStop):
+            self._models.stop(call.model, call.id)
+            return Answer(call, _Done(), StopReply(call, route.version))
         engine = self._models.engine(route)
         generation = engine.generate(call.request, received_at)
         log.debug("Request %r for model %s version %d has begun.", call.id[:64], route.name, route.version)

@@ -97,7 +97,8 @@ class InferStream:
         answer = self._service.begin(request, unary=False)
         try:
             async for chunk in answer.generation:
-                await self._write(answer.reply.streamed(chunk))
+                if (message := answer.reply.streamed(chunk)) is not None:
+                    await self._write(message)
         finally:
             answer.generation.cancel()
 

@@ -1,0 +1,139 @@
+"""The one table of names that TensorRT-LLM's clients send, and what each is here. Knows no meaning beyond that.
+
+The names are those of its ensemble, of its core model and of its LLM-API model. Defaults stay ours. Numbers may come in any
+width, alone or once per prompt, and an empty string in a list of words asks for nothing, as those clients mean it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from octavo.errors import InvalidRequest, Unsupported
+from octavo.protocol.tensors import Element, TensorSpec, text_of
+
+_INTEGER = ("INT32", "INT64", "UINT32", "UINT64")
+_NUMBER = ("FP32", "FP64")
+_WORDS = ("BYTES",)
+_FLAG = ("BOOL",)
+
+
+class Option(NamedTuple):
+    """An input that is a sampling option here; ``many``: a list of them."""
+
+    datatypes: tuple[str, ...]
+    name: str
+    many: bool = False
+
+
+OPTIONS: dict[str, Option] = {
+    "max_tokens": Option(_INTEGER, "max_tokens"),
+    "request_output_len": Option(_INTEGER, "max_tokens"),
+    "min_tokens": Option(_INTEGER, "min_tokens"),
+    "min_length": Option(_INTEGER, "min_tokens"),
+    "temperature": Option(_NUMBER, "temperature"),
+    "top_p": Option(_NUMBER, "top_p"),
+    "runtime_top_p": Option(_NUMBER, "top_p"),
+    "top_k": Option(_INTEGER, "top_k"),
+    "runtime_top_k": Option(_INTEGER, "top_k"),
+    "seed": Option(_INTEGER, "seed"),
+    "random_seed": Option(_INTEGER, "seed"),
+    "presence_penalty": Option(_NUMBER, "presence_penalty"),
+    "frequency_penalty": Option(_NUMBER, "frequency_penalty"),
+    "repetition_penalty": Option(_NUMBER, "repetition_penalty"),
+    "length_penalty": Option(_NUMBER, "length_penalty"),
+    "num_return_sequences": Option(_INTEGER, "n"),
+    "beam_width": Option(_INTEGER, "beam_width"),
+    "stop_words": Option(_WORDS, "stop", many=True),
+    "bad_words": Option(_WORDS, "bad_words", many=True),
+    "end_id": Option(_INTEGER, "stop_token_ids", many=True),
+    "sampling_param_max_tokens": Option(_INTEGER, "max_tokens"),
+    "sampling_param_temperature": Option(_NUMBER, "temperature"),
+    "sampling_param_top_p": Option(_NUMBER, "top_p"),
+    "sampling_param_top_k": Option(_INTEGER, "top_k"),
+    "sampling_param_seed": Option(_INTEGER, "seed"),
+    "sampling_param_presence_penalty": Option(_NUMBER, "presence_penalty"),
+    "sampling_param_frequency_penalty": Option(_NUMBER, "frequency_penalty"),
+    "sampling_param_best_of": Option(_INTEGER, "best_of"),
+    "sampling_param_stop": Option(_WORDS, "stop", many=True),
+}
+# Flags of another name.
+FLAGS = {
+    "streaming": "stream",
+    "return_log_probs": "return_cumulative_logprob",
+    "sampling_param_exclude_input_from_output": "exclude_input_in_output",
+}
+# Flags for what is not answered: false changes nothing, true is refused.
+_UNANSWERED = (
+    "return_context_logits",
+    "return_generation_logits",
+    "return_stop_reason",
+    "return_perf_metrics",
+    "sampling_param_return_perf_metrics",
+)
+# Nothing is padded here.
+_IGNORED = ("pad_id",)
+
+
+def _spec(datatypes: tuple[str, ...], many: bool = False) -> TensorSpec:
+    return TensorSpec(datatypes[0], (-1,) if many else (1,), True, datatypes[1:], batched=not many, hidden=True)
+
+
+ALIASES: dict[str, TensorSpec] = {
+    **{name: _spec(option.datatypes, option.many) for name, option in OPTIONS.items()},
+    **{name: _spec(_FLAG) for name in (*FLAGS, *_UNANSWERED)},
+    **{name: _spec(_INTEGER) for name in _IGNORED},
+}
+
+
+def translate(tensors: Mapping[str, list[Element]]) -> tuple[dict[str, list[Element]], dict[str, Any]]:
+    """The tensors under our names, and the sampling options that others of them are. Raises ``InvalidRequest``, ``Unsupported``."""
+    ours: dict[str, list[Element]] = {}
+    options: dict[str, Any] = {}
+    for name, values in tensors.items():
+        if name in OPTIONS:
+            _put(options, OPTIONS[name].name, _option(name, values), name)
+        elif name in FLAGS:
+            _put(ours, FLAGS[name], [_single(name, values)], name)
+        elif name in _UNANSWERED:
+            _refuse_if_true(name, values)
+        elif name not in _IGNORED:
+            _put(ours, name, values, name)
+    return ours, options
+
+
+def option_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling options that came as parameters, under our names."""
+    ours: dict[str, Any] = {}
+    for name, value in options.items():
+        alias = OPTIONS.get(name)
+        if alias is None:
+            _put(ours, name, value, name)
+        elif not alias.many:
+            _put(ours, alias.name, value, name)
+        elif value != "":
+            _put(ours, alias.name, value if isinstance(value, str) else [value], name)
+    return ours
+
+
+def _put(into: dict[str, Any], name: str, value: Any, given: str) -> None:
+    if name in into:
+        raise InvalidRequest(f"The request says '{name}' more than once, the second time as '{given}'; it must say it once.")
+    into[name] = value
+
+
+def _option(name: str, values: list[Element]) -> Any:
+    if not OPTIONS[name].many:
+        return _single(name, values)
+    if OPTIONS[name].datatypes == _WORDS:
+        return [text_of(name, value) for value in values if value]
+    return [value for value in values if not (isinstance(value, int) and value < 0)]
+
+
+def _single(name: str, values: list[Element]) -> Element:
+    if not values or any(value != values[0] for value in values):
+        raise InvalidRequest(f"The input '{name}' must have the same value for every prompt of a request.")
+    return values[0]
+
+
+def _refuse_if_true(name: str, values: list[Element]) -> None:
+    if any(values):
+        raise Unsupported(f"The input '{name}' is not supported yet; leave it out.")

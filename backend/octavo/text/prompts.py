@@ -1,0 +1,56 @@
+"""``PromptReader``: prompts of any kind to token ids that fit the model. Knows no sampling and no engine. Thread-safe."""
+
+from collections.abc import Sequence
+
+from octavo.errors import InvalidRequest
+from octavo.text.admission import Admission
+from octavo.text.request import Conversation, Prompt
+from octavo.text.tokenizer import Tokenizer
+
+
+class PromptReader:
+    """Reads prompts for one loaded model. Whatever is wrong with one of them raises ``InvalidRequest``."""
+
+    def __init__(self, tokenizer: Tokenizer, admission: Admission) -> None:
+        """Both of the same model."""
+        self._tokenizer, self._admission = tokenizer, admission
+
+    def read(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """The token ids of each, checked."""
+        read = [self._token_ids(prompt) for prompt in prompts]
+        for token_ids in read:
+            self._admission.check_prompt(token_ids)
+        return read
+
+    def num_characters(self, prompts: Sequence[Prompt]) -> int:
+        """How much there is to tokenise."""
+        return sum(_num_characters(prompt) for prompt in prompts)
+
+    def check_texts(self, prompts: Sequence[Prompt]) -> None:
+        """Refuse a text so long that it need not be tokenised to know that it does not fit."""
+        for prompt in prompts:
+            self._admission.check_characters(_num_characters(prompt), self._tokenizer.longest_token)
+
+    def _token_ids(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, str):
+            return self._tokenizer.encode(prompt)
+        return self._spelled(prompt) if isinstance(prompt, Conversation) else prompt
+
+    def _spelled(self, conversation: Conversation) -> list[int]:
+        """What the chat template makes of a conversation. The template itself puts what a prompt begins with before it."""
+        template = self._tokenizer.chat_template
+        if template is None:
+            raise InvalidRequest("The model has no chat template, so it takes a prompt as text or token ids and no messages.")
+        text = template.render(conversation.messages)
+        self._admission.check_characters(len(text), self._tokenizer.longest_token)
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+
+def _num_characters(prompt: Prompt) -> int:
+    match prompt:
+        case str():
+            return len(prompt)
+        case Conversation():
+            return prompt.num_characters
+        case _:
+            return 0

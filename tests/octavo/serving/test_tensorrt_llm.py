@@ -1,0 +1,140 @@
+"""Clients of TensorRT-LLM's models: their tensor names, shapes and way to cancel."""
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from calls import FINAL, Stream, add_flag, infer_request, is_final
+from server import Server, running
+from tritonclient.utils import InferenceServerException
+
+CANCELLED = "Request was cancelled"
+TYPES = {"BYTES": object, "BOOL": bool, "INT32": np.int32, "UINT64": np.uint64, "FP32": np.float32}
+
+
+def tensors(**values: tuple[object, str]) -> list[triton.InferInput]:
+    """Inputs as those clients shape them: [1, 1], or [1, k] for a list."""
+    made = []
+    for name, (value, datatype) in values.items():
+        array = np.array([value if isinstance(value, list) else [value]], dtype=TYPES[datatype])
+        made.append(triton.InferInput(name, list(array.shape), datatype).set_data_from_numpy(array))
+    return made
+
+
+def test_an_ensembles_client_is_answered(client: triton.InferenceServerClient) -> None:
+    given = tensors(
+        text_input=("hello", "BYTES"),
+        max_tokens=(9, "INT32"),
+        bad_words=("", "BYTES"),
+        stop_words=([""], "BYTES"),
+        temperature=(1.0, "FP32"),
+        top_k=(1, "INT32"),
+        seed=(5, "UINT64"),
+        end_id=(256, "INT32"),
+        pad_id=(256, "INT32"),
+        beam_width=(1, "INT32"),
+    )
+    (said,) = client.infer("tiny", given).as_numpy("text_output").tolist()
+    text = triton.InferInput("text_input", [1], "BYTES").set_data_from_numpy(np.array(["hello"], object))
+    (ours,) = client.infer("tiny", [text], parameters={"max_tokens": 9, "temperature": 0.0}).as_numpy("text_output").tolist()
+    assert said == ours
+
+
+def test_an_llm_api_client_streams(client: triton.InferenceServerClient) -> None:
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    given = tensors(text_input=("hello", "BYTES"), streaming=(True, "BOOL"), sampling_param_max_tokens=(7, "INT32"))
+    client.async_stream_infer("tiny", given, request_id="1")
+    count = 0
+    while True:
+        result, error = answers.get(timeout=30)
+        assert error is None
+        count += 1
+        if result.get_response().parameters[FINAL].bool_param:
+            break
+    client.stop_stream()
+    assert 1 < count <= 7
+
+
+def test_stop_words_stop(client: triton.InferenceServerClient) -> None:
+    whole = tensors(text_input=("hello", "BYTES"), max_tokens=(30, "INT32"), top_k=(1, "INT32"))
+    (said,) = client.infer("tiny", whole).as_numpy("text_output").tolist()
+    text = said.decode(errors="replace")[5:]
+    word = next(character for character in text if character not in text[:3] and character != "\ufffd")
+    stopped = client.infer("tiny", whole + tensors(stop_words=([word, ""], "BYTES"))).as_numpy("text_output").tolist()
+    assert stopped[0].decode(errors="replace") == "hello" + text[: text.index(word)]
+
+
+def stop_request(request_id: str, model: str = "tiny"):
+    request = infer_request(request_id=request_id, model=model)
+    del request.inputs[:], request.raw_input_contents[:]
+    add_flag(request, "stop", True)
+    return request
+
+
+def test_stop_ends_every_request_of_its_id_and_says_nothing_itself(server: Server) -> None:
+    cancelled = server.metric("nv_inference_request_failure", reason="CANCELED")
+    with Stream(server.grpc) as stream:
+        stream.send(*(infer_request(max_tokens=1900, request_id=one) for one in ("a", "a", "b")))
+        begun = {next(stream).infer_response.id for _ in range(3)}
+        while begun != {"a", "b"}:
+            begun.add(next(stream).infer_response.id)
+        stream.send(stop_request("a"), stop_request("unknown"), stop_request("b", model="nope"))
+        ends: list[tuple[str, str]] = []
+        while len(ends) < 3:
+            message = next(stream)
+            assert message.error_message or message.infer_response.outputs
+            if message.error_message:
+                ends.append((message.infer_response.id, message.error_message))
+                assert is_final(message) or "unknown model" in message.error_message
+        assert sorted(ends) == [
+            ("a", CANCELLED),
+            ("a", CANCELLED),
+            ("b", "Request for unknown model: 'nope' is not found"),
+        ]
+        assert next(stream).infer_response.id == "b"
+    server.wait_until_free()
+    server.wait_until(lambda: server.metric("nv_inference_request_failure", reason="CANCELED") == cancelled + 3, "three cancelled")
+
+
+def test_a_stop_that_asks_for_it_gets_an_empty_final_message(server: Server) -> None:
+    asking = stop_request("nobody")
+    asking.parameters["triton_enable_empty_final_response"].bool_param = True
+    with Stream(server.grpc) as stream:
+        (message,) = stream.send(stop_request("nobody"), asking).rest()
+    response = message.infer_response
+    assert (response.model_name, response.model_version, response.id, len(response.outputs)) == ("tiny", "", "nobody", 0)
+    assert is_final(message)
+
+
+def test_a_unary_stop_is_answered_empty_and_needs_an_id(server: Server, client: triton.InferenceServerClient) -> None:
+    stop = tensors(stop=(True, "BOOL"))
+    with Stream(server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=1900, request_id="mine")))
+        response = client.infer("tiny", stop, request_id="mine").get_response()
+        assert (response.model_name, response.model_version, response.id, len(response.outputs)) == ("tiny", "1", "mine", 0)
+        assert stream.rest()[-1].error_message == CANCELLED
+    with pytest.raises(InferenceServerException, match="A request with stop must have the id of the requests that it is to end"):
+        client.infer("tiny", stop)
+
+
+@pytest.fixture(scope="module")
+def pair(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two front ends."""
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--front-ends=2")
+    with running(repository, *flags, log=tmp_path_factory.mktemp("log") / "pair.log") as server:
+        yield server
+
+
+def test_stop_reaches_the_other_front_end(pair: Server) -> None:
+    """The kernel spreads connections over the front ends, so some of many stop what is open in the other one."""
+    for number in range(8):
+        name = f"r{number}"
+        with Stream(pair.grpc) as stream, Stream(pair.grpc) as other:
+            next(stream.send(infer_request(max_tokens=1900, request_id=name)))
+            assert other.send(stop_request(name)).rest() == []
+            last = list(stream.half_close())[-1]
+        assert last.error_message == CANCELLED

@@ -1,0 +1,113 @@
+"""Chat templates render as in Transformers, and what a template cannot or will not do is the caller's to read."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from octavo.errors import InvalidRequest
+from octavo.text.chat_template import ChatTemplate
+from octavo.text.tokenizer import load_tokenizer
+
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
+CHAT = [
+    {"role": "system", "content": "Be brief.\n"},
+    {"role": "user", "content": "Hi <b>'\"</b> ü"},
+    {"role": "assistant", "content": "Hello.", "tool_calls": [{"name": "f", "arguments": {"ü": 1, "a": [True, None]}}]},
+    {"role": "user", "content": "Again?"},
+]
+# The shapes of templates that models ship, small: loops, whitespace control, namespaces, tools as JSON, dates, checks.
+TEMPLATES = {
+    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    "llama3": "{{- bos_token }}\n{%- if not date_string is defined %}\n    {%- set date_string = '26 Jul 2024' %}\n{%- endif %}\n"
+    "{%- for message in messages %}\n    {{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message.content "
+    "| trim + '<|eot_id|>' }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n"
+    "    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}\n{%- endif %}\n",
+    "namespace": "{% set ns = namespace(last=-1, self='s') %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set ns.last = loop.index0 %}{% endif %}{% endfor %}{{ ns.last }}{{ ns.self }}{{ messages[ns.last].content }}"
+    "{{ eos_token }}",
+    "json": "{% for m in messages if m.tool_calls is defined %}{{ m.tool_calls | tojson }} {{ m.tool_calls | tojson(indent=2) }}"
+    "{{ dict(a=1) | tojson }}{{ m.tool_calls | tojson(separators=(',', ':'), sort_keys=true) }}{% endfor %}",
+    "generation": "{% for m in messages %}\n  {% if m.role == 'assistant' %}\n"
+    "    {% generation %}{{ m.content }}{% endgeneration %}\n  {% else %}\n{{ m.content }}\n  {% endif %}\n{% endfor %}",
+    "loops": "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{% break %}{% endfor %}",
+    "undefined": "{{ pad_token }}{{ tools is none }}{{ documents is none }}{{ messages[0].name }}{{ strftime_now('%Y') | length }}",
+    "methods": "{{ messages[1].content.split('<')[0].strip() }}{{ messages[1].items() | list | length }}{{ '%s' % bos_token }}",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_renders_as_in_transformers(name):
+    (expected,), _ = render_jinja_template([CHAT], chat_template=TEMPLATES[name], add_generation_prompt=True, **SPECIAL)
+    assert ChatTemplate(TEMPLATES[name], SPECIAL).render(CHAT) == expected
+
+
+def test_the_demo_models_template_comes_from_its_file(tokenizer):
+    text = tokenizer.chat_template.render([{"role": "user", "content": "Hi"}])
+    assert text == (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert tokenizer.encode(text, add_special_tokens=False)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (
+            "{{ raise_exception('Roles must alternate.') }}",
+            "The model's chat template refuses these messages: Roles must alternate.",
+        ),
+        ("{{ ''.__class__.__mro__ }}", "The model's chat template refuses these messages: access to attribute '__class__'"),
+        ("{{ messages.append(1) }}", "The model's chat template refuses these messages: "),
+        ("{% set n = namespace() %}{% set n.__x = 1 %}", "The model's chat template refuses these messages: a namespace holds no"),
+        ("{{ namespace(__x=1) }}", "The model's chat template refuses these messages: a namespace holds no"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "The model's chat template cannot be applied to these messages."),
+        ("{{ messages[0].content + 1 }}", "The model's chat template cannot be applied to these messages."),
+        ("{{ 1 / 0 }}", "The model's chat template cannot be applied to these messages."),
+        ("{% if %}", "The model's chat template is not valid Jinja, so it takes a prompt as text and no messages."),
+    ],
+)
+def test_what_a_template_refuses_or_fails_at_is_told_in_a_sentence(source, text):
+    with pytest.raises(InvalidRequest) as caught:
+        ChatTemplate(source, {}).render(CHAT)
+    assert str(caught.value).startswith(text)
+    assert len(str(caught.value)) < 250
+
+
+def snapshot(folder, config, jinja=None):
+    backend = tokenizers.Tokenizer(models.BPE({token: i for i, token in enumerate(pre_tokenizers.ByteLevel.alphabet())}, []))
+    backend.decoder = decoders.ByteLevel()
+    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if jinja is not None:
+        (folder / "chat_template.jinja").write_text(jinja)
+    return load_tokenizer(folder).chat_template
+
+
+@pytest.mark.parametrize(
+    ("config", "jinja", "expected"),
+    [
+        ({"chat_template": "A{{ bos_token }}", "bos_token": {"content": "<s>"}}, None, "A<s>"),
+        ({"chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]}, None, "D"),
+        ({"chat_template": "A", "eos_token": "</s>"}, "J{{ eos_token }}", "J</s>"),
+        ({}, None, None),
+        ({"chat_template": [{"name": "tool_use", "template": "T"}]}, None, None),
+    ],
+)
+def test_a_snapshot_has_its_template_in_one_of_three_places(tmp_path, config, jinja, expected):
+    template = snapshot(tmp_path, config, jinja)
+    assert (template.render(CHAT) if template else None) == expected
+
+
+def test_rendering_imports_neither_transformers_nor_torch():
+    code = (
+        "import sys; from octavo.text.chat_template import ChatTemplate; ChatTemplate('x', {}).render([]);"
+        "assert not {'transformers', 'torch', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
