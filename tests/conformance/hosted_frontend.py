@@ -1,0 +1,25 @@
+"""Octavo's front-end process with test models: where the server would ask an engine, ``backend`` answers for some names."""
+
+from conformance import backend
+from octavo.serving import frontend
+from octavo.serving.grpc import server
+from octavo.serving.grpc.infer import Answer, InferService
+from octavo.serving.models import Route
+from octavo.wire import pb
+
+
+class HostedInferService(InferService):
+    """Begins requests for test models itself, and leaves the others, and every look-up, to the server."""
+
+    def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, received_at: float) -> Answer:
+        model = backend.MODELS.get(route.name)
+        if model is None:
+            return super()._begin(request, unary, route, received_at)
+        self._models.engine(route)
+        return Answer(*backend.begin(model, request, route.version))
+
+
+server.InferService = HostedInferService
+
+if __name__ == "__main__":
+    frontend.main()

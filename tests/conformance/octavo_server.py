@@ -1,0 +1,40 @@
+"""Octavo with the models of the comparison: a language model on its own engine, and the test models of ``backend``."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "octavo" / "serving"))
+
+from server import Server, running
+from tiny import write_model, write_snapshot
+
+TESTS = Path(__file__).parents[1]
+LOADED = ("add_sub", "identity", "llm", "repeat")
+
+
+@contextlib.contextmanager
+def octavo() -> Iterator[Server]:
+    """Serve the models under the names that the real Triton has them by, until the block ends."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+        repository = _repository(Path(folder))
+        flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in LOADED)]
+        with running(repository, *flags, log=Path(folder) / "log", module="conformance.hosted_octavo") as server:
+            yield server
+
+
+def _repository(folder: Path) -> Path:
+    snapshot, repository = folder / "snapshot", folder / "models"
+    write_snapshot(snapshot)
+    for name in (*LOADED, "spare"):
+        write_model(repository, name, snapshot)
+    second = repository / "add_sub" / "2"
+    second.mkdir()
+    (second / "model.json").write_text((repository / "add_sub" / "1" / "model.json").read_text())
+    (repository / "llm" / "config.pbtxt").write_text('backend: "octavo"\n')
+    write_model(repository, "failing", snapshot, max_model_len=10**6)
+    return repository
