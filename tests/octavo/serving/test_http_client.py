@@ -1,11 +1,13 @@
 """``tritonclient.http``, unchanged: everything that it can ask of an LLM server."""
 
+import asyncio
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
 from server import Server
+from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 GREEDY = {"max_tokens": 9, "temperature": "0", "ignore_eos": True}
@@ -124,3 +126,14 @@ def test_load_index_statistics_and_unload(http: triton.InferenceServerClient) ->
     assert (caught.value.status(), caught.value.message()) == ("500", text)
     with pytest.raises(InferenceServerException, match="file:"):
         http.load_model("other", config="{}", files={"file:1/model.json": b"{}"})
+
+
+def test_the_client_for_asyncio(server: Server) -> None:
+    async def ask() -> str:
+        async with aio.InferenceServerClient(server.http) as client:
+            assert await client.is_server_ready()
+            results = await asyncio.gather(*(client.infer("tiny", [text_input("hello")], parameters=GREEDY) for _ in range(8)))
+        (text,) = {result.as_numpy("text_output")[0] for result in results}
+        return str(text.decode())
+
+    assert asyncio.run(ask()).startswith("hello")

@@ -1,12 +1,15 @@
 """Bodies of requests and replies: read up to a limit, which counts what is unpacked, and packed as the client accepts."""
 
+import asyncio
 import zlib
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
 from octavo.errors import InvalidRequest, TooLarge, Unsupported
 
 ENCODINGS = ("gzip", "deflate")
+BODY_PATIENCE = 60.0
 _EITHER = 32 + zlib.MAX_WBITS
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _FASTEST = 1
@@ -14,7 +17,10 @@ _LONGEST_LENGTH = 18  # digits; a longer number is over any limit
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body of ``request``. Raises ``TooLarge`` as soon as it is known to have more than ``limit`` bytes."""
+    """The body of ``request``. Raises ``TooLarge`` as soon as it is known to have more than ``limit`` bytes.
+
+    Raises ``InvalidRequest`` if nothing of it comes for ``BODY_PATIENCE`` seconds.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", *ENCODINGS):
         raise Unsupported("Unsupported compression type")
@@ -23,7 +29,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise _too_large(limit)
     inflate = zlib.decompressobj(_EITHER) if encoding in ENCODINGS else None
     body = bytearray()
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         body += chunk if inflate is None else _inflated(inflate, chunk, limit - len(body) + 1)
         if len(body) > limit:
             raise _too_large(limit)
@@ -47,6 +53,19 @@ def deflated(body: bytes, encoding: str) -> bytes:
     """``body`` in one of ``ENCODINGS``."""
     packer = zlib.compressobj(_FASTEST, zlib.DEFLATED, _WINDOW[encoding])
     return packer.compress(body) + packer.flush()
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(BODY_PATIENCE):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise InvalidRequest(f"The rest of the request body did not come within {BODY_PATIENCE:g} s.") from None
+        yield chunk
 
 
 def _inflated(inflate: "zlib._Decompress", chunk: bytes, most: int) -> bytes:

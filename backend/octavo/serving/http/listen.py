@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from octavo.serving.http.errors import error_json
 
 MAX_HEADER = 16 * 1024
+HEADER_PATIENCE = 60.0
 # What one read may bring beyond a header that is about to be whole.
 _LARGEST_READ = 256 * 1024
 
@@ -27,16 +28,28 @@ class _Server(uvicorn.Server):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol with a limit for a request's first line and header fields, which its parser lacks.
+    """Uvicorn's protocol with limits for a request's first line and header fields, which its parser lacks.
 
     Fields are counted as they become whole, and what is read while none does is counted too, so that neither many fields
-    nor one without an end can fill the memory.
+    nor one without an end can fill the memory. A header that is not whole after ``HEADER_PATIENCE`` seconds ends its
+    connection; between requests uvicorn's own, shorter patience holds.
     """
 
     _counted = 0
     _unread = 0
     _in_header = True
     _refused = False
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The first header is waited for."""
+        super().connection_made(transport)
+        self._wait_for_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for."""
+        self._stop_waiting()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless the header is over the limit."""
@@ -44,6 +57,8 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._unread += len(data) if self._in_header else 0
         super().data_received(data)
+        if self._in_header and self._unread:
+            self._wait_for_header()
         if self._refused or (self._in_header and self._unread > MAX_HEADER + _LARGEST_READ):
             self._refuse()
 
@@ -66,6 +81,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The application is called, unless the header is refused."""
         self._in_header = False
+        self._stop_waiting()
         if not self._refused:
             super().on_headers_complete()
 
@@ -79,6 +95,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unread, self._in_header = 0, True
         if not self._refused:
             super().on_message_complete()
+
+    def _wait_for_header(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(HEADER_PATIENCE, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _count(self, size: int) -> None:
         self._counted += size
