@@ -30,6 +30,7 @@ class ErrorKind(IntEnum):
     INTERNAL = 12
     DISABLED = 13
     TOO_LARGE = 14
+    RESTRICTED = 15
 
 
 class OctavoError(Exception):
@@ -114,6 +115,12 @@ class TooLarge(OctavoError):
     """What the client sends is over the limit for one message."""
 
     kind = ErrorKind.TOO_LARGE
+
+
+class Restricted(OctavoError):
+    """The caller did not send the header that the operator asks for; Triton's answer to that differs from a missing token's."""
+
+    kind = ErrorKind.RESTRICTED
 
 
 class Internal(OctavoError):

@@ -4,11 +4,12 @@ import typer
 
 from octavo.cli.bench import bench
 from octavo.cli.serve import serve
+from octavo.cli.switches import SwitchCommand
 
 app = typer.Typer(
     help="Serve large language models from a paged KV cache over KServe v2 / Triton gRPC.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
+app.command(cls=SwitchCommand)(serve)
 app.add_typer(bench, name="bench")

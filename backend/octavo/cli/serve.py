@@ -1,67 +1,71 @@
 """``octavo serve``: flags under tritonserver's names, mapped to ``ServeOptions``."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from octavo.serving.options import ModelControlMode, ServeOptions
+from octavo.cli import flags
+from octavo.serving.options import ServeOptions
+
+_DEFAULT = ServeOptions(model_repository=())
 
 
 def serve(
-    model_repository: Annotated[
-        list[Path],
-        typer.Option(
-            "--model-repository", "--model-store", help="A folder of models, or one bare snapshot or .gguf file. Repeatable."
-        ),
-    ],
-    model_name: Annotated[str | None, typer.Option(help="The name of the model when the repository is one bare snapshot.")] = None,
-    model_control_mode: Annotated[
-        ModelControlMode, typer.Option(help="none: load everything at start; explicit: load and unload by RPC.")
-    ] = ModelControlMode.NONE,
-    load_model: Annotated[
-        list[str] | None, typer.Option(help="A model to load at start in explicit mode, * for all. Repeatable.")
-    ] = None,
-    strict_readiness: Annotated[bool, typer.Option(help="Ready only when every model is.")] = True,
-    exit_on_error: Annotated[bool, typer.Option(help="Exit when a model fails to load at start.")] = True,
-    exit_timeout_secs: Annotated[float, typer.Option(min=0, help="Seconds that open requests may go on after SIGTERM.")] = 30.0,
-    grpc_address: Annotated[str, typer.Option(help="Address of the gRPC service.")] = "0.0.0.0",
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gRPC service; 0 takes a free one.")] = 8001,
-    http_address: Annotated[str, typer.Option(help="Address of the HTTP service.")] = "0.0.0.0",
-    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP service; 0 takes a free one.")] = 8000,
-    metrics_address: Annotated[str, typer.Option(help="Address of /metrics.")] = "0.0.0.0",
-    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /metrics; 0 takes a free one.")] = 8002,
-    front_ends: Annotated[int, typer.Option(min=0, help="Front-end processes; 0 is one for every eight cores.")] = 0,
-    grpc_max_message_size: Annotated[int, typer.Option(min=1, help="Largest message in bytes, after decompression.")] = 64 * 2**20,
-    grpc_max_concurrent_streams: Annotated[int, typer.Option(min=1, help="Calls at once on one connection.")] = 4096,
-    grpc_max_stream_requests: Annotated[
-        int, typer.Option(min=1, help="Open requests on one stream before it is read further.")
-    ] = 1024,
-    http_max_input_size: Annotated[int, typer.Option(min=1, help="Largest body over HTTP in bytes, unpacked.")] = 64 * 2**20,
-    log_verbose: Annotated[bool, typer.Option(help="Log every request.")] = False,
+    model_repository: flags.Repositories,
+    model_name: flags.ModelName = _DEFAULT.model_name,
+    model_control_mode: flags.ControlMode = _DEFAULT.model_control_mode,
+    load_model: flags.LoadModel = None,
+    model_load_thread_count: flags.LoadThreads = _DEFAULT.model_load_thread_count,
+    strict_readiness: flags.StrictReadiness = _DEFAULT.strict_readiness,
+    exit_on_error: flags.ExitOnError = _DEFAULT.exit_on_error,
+    exit_timeout_secs: flags.ExitTimeout = _DEFAULT.exit_timeout_secs,
+    grpc_address: flags.GrpcAddress = _DEFAULT.grpc_address,
+    grpc_port: flags.GrpcPort = _DEFAULT.grpc_port,
+    http_address: flags.HttpAddress = _DEFAULT.http_address,
+    http_port: flags.HttpPort = _DEFAULT.http_port,
+    metrics_address: flags.MetricsAddress = _DEFAULT.metrics_address,
+    metrics_port: flags.MetricsPort = _DEFAULT.metrics_port,
+    front_ends: flags.FrontEnds = _DEFAULT.front_ends,
+    grpc_use_ssl: flags.GrpcUseSsl = _DEFAULT.grpc_use_ssl,
+    grpc_use_ssl_mutual: flags.GrpcUseSslMutual = _DEFAULT.grpc_use_ssl_mutual,
+    grpc_server_cert: flags.GrpcServerCert = _DEFAULT.grpc_server_cert,
+    grpc_server_key: flags.GrpcServerKey = _DEFAULT.grpc_server_key,
+    grpc_root_cert: flags.GrpcRootCert = _DEFAULT.grpc_root_cert,
+    http_use_ssl: flags.HttpUseSsl = _DEFAULT.http_use_ssl,
+    http_use_ssl_mutual: flags.HttpUseSslMutual = _DEFAULT.http_use_ssl_mutual,
+    http_server_cert: flags.HttpServerCert = _DEFAULT.http_server_cert,
+    http_server_key: flags.HttpServerKey = _DEFAULT.http_server_key,
+    http_root_cert: flags.HttpRootCert = _DEFAULT.http_root_cert,
+    auth_token_file: flags.TokenFile = _DEFAULT.auth_token_file,
+    auth_open_groups: flags.OpenGroups = _DEFAULT.auth_open_groups,
+    grpc_restricted_protocol: flags.GrpcRestricted = None,
+    http_restricted_api: flags.HttpRestricted = None,
+    grpc_max_message_size: flags.GrpcMaxMessage = _DEFAULT.grpc_max_message_size,
+    grpc_max_metadata_size: flags.GrpcMaxMetadata = _DEFAULT.grpc_max_metadata_size,
+    grpc_max_concurrent_streams: flags.GrpcMaxStreams = _DEFAULT.grpc_max_concurrent_streams,
+    grpc_max_stream_requests: flags.GrpcMaxRequests = _DEFAULT.grpc_max_stream_requests,
+    grpc_keepalive_time: flags.KeepaliveTime = _DEFAULT.grpc_keepalive_time,
+    grpc_keepalive_timeout: flags.KeepaliveTimeout = _DEFAULT.grpc_keepalive_timeout,
+    grpc_keepalive_permit_without_calls: flags.KeepaliveIdle = _DEFAULT.grpc_keepalive_permit_without_calls,
+    grpc_http2_max_pings_without_data: flags.PingsWithoutData = _DEFAULT.grpc_http2_max_pings_without_data,
+    grpc_http2_min_recv_ping_interval_without_data: flags.PingInterval = (_DEFAULT.grpc_http2_min_recv_ping_interval_without_data),
+    grpc_http2_max_ping_strikes: flags.PingStrikes = _DEFAULT.grpc_http2_max_ping_strikes,
+    grpc_max_connection_age: flags.ConnectionAge = _DEFAULT.grpc_max_connection_age,
+    grpc_max_connection_age_grace: flags.ConnectionGrace = _DEFAULT.grpc_max_connection_age_grace,
+    grpc_infer_response_compression_level: flags.Compression = _DEFAULT.grpc_infer_response_compression_level,
+    http_max_input_size: flags.HttpMaxInput = _DEFAULT.http_max_input_size,
+    log_verbose: flags.LogVerbose = _DEFAULT.log_verbose,
+    log_format: flags.LogFormatFlag = _DEFAULT.log_format,
 ) -> None:
     """Serve the models of a repository until SIGTERM."""
+    options = _options(locals())
     from octavo.serving.supervisor import run
 
-    options = ServeOptions(
-        model_repository=tuple(model_repository),
-        model_name=model_name,
-        model_control_mode=model_control_mode,
-        load_model=tuple(load_model or ()),
-        strict_readiness=strict_readiness,
-        exit_on_error=exit_on_error,
-        exit_timeout_secs=exit_timeout_secs,
-        grpc_address=grpc_address,
-        grpc_port=grpc_port,
-        http_address=http_address,
-        http_port=http_port,
-        metrics_address=metrics_address,
-        metrics_port=metrics_port,
-        front_ends=front_ends,
-        grpc_max_message_size=grpc_max_message_size,
-        grpc_max_concurrent_streams=grpc_max_concurrent_streams,
-        grpc_max_stream_requests=grpc_max_stream_requests,
-        http_max_input_size=http_max_input_size,
-        log_verbose=log_verbose,
-    )
     raise typer.Exit(run(options))
+
+
+def _options(given: dict[str, Any]) -> ServeOptions:
+    """The flags have the names of the options; what can be repeated is a list or None."""
+    repeated = {"model_repository", "load_model", "grpc_restricted_protocol", "http_restricted_api"}
+    fields: Any = {name: tuple(value or ()) if name in repeated else value for name, value in given.items()}
+    return ServeOptions(**fields)

@@ -6,6 +6,8 @@ import msgspec
 
 from octavo.engine.messages import EngineInfo
 from octavo.errors import ErrorFrame
+from octavo.serving.options import LogFormat
+from octavo.serving.security import Security
 from octavo.serving.statistics import Counters
 
 
@@ -212,8 +214,9 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     grpc_port: int
     http_address: str
     http_port: int
-    max_message_size: int
-    max_concurrent_streams: int
+    grpc_arguments: dict[str, int]
     max_stream_requests: int
     http_max_input_size: int
+    security: Security
     log_verbose: bool
+    log_format: LogFormat

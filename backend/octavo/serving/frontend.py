@@ -98,7 +98,7 @@ class FrontEnd:
         self._grpc = grpc_server(setup, self._models, self._link, self._traffic)
         await self._grpc.start()
         app = http_app(setup, self._models, self._link, self._traffic)
-        self._http = HttpServer(app, listener(setup.http_address, setup.http_port))
+        self._http = HttpServer(app, listener(setup.http_address, setup.http_port), setup.security.http_tls)
         self._link.send(control.Opened())
 
     async def _drain(self, seconds: float) -> None:
@@ -125,7 +125,7 @@ def main() -> None:
     setup = msgspec.json.decode(sys.stdin.buffer.read(), type=FrontEndSetup)
     die_with_parent(setup.parent)
     name_process("octavo-frontend")
-    configure_logs(f"front end {setup.number}", setup.log_verbose)
+    configure_logs(f"front end {setup.number}", setup.log_verbose, setup.log_format)
     uvloop.run(_run(setup))
 
 

@@ -6,6 +6,10 @@ from enum import StrEnum
 from pathlib import Path
 
 
+class BadFlag(Exception):
+    """A flag whose value cannot be used; the text is for the operator and shows no secret."""
+
+
 class ModelControlMode(StrEnum):
     """Who decides what is loaded: the repository at start (none), or the caller of the repository RPCs (explicit)."""
 
@@ -13,15 +17,32 @@ class ModelControlMode(StrEnum):
     EXPLICIT = "explicit"
 
 
+class CompressionLevel(StrEnum):
+    """How much gRPC compresses responses, for clients that accept it; gRPC chooses the algorithm."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class LogFormat(StrEnum):
+    """How a line of the log says when it was written: in local time, or in UTC as ISO 8601."""
+
+    DEFAULT = "default"
+    ISO8601 = "ISO8601"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """All that ``octavo serve`` can be told.
+    """All that ``octavo serve`` can be told, under its flags' names.
 
     ``model_name`` names a repository path that is one bare snapshot or weights file. ``load_model`` lists what is loaded at
     start in explicit mode, ``*`` for all. ``front_ends`` 0 chooses one for every eight cores. A port 0 takes any free one.
     ``exit_timeout_secs`` bounds how long open requests may go on after SIGTERM. ``grpc_max_message_size`` counts bytes after
     decompression, and so does ``http_max_input_size``. A stream with ``grpc_max_stream_requests`` open requests is not read
     further until one of them ends.
+    Keepalive times and connection ages are milliseconds; a client may ping every 10 s even on an idle connection.
     """
 
     model_repository: tuple[Path, ...]
@@ -38,11 +59,37 @@ class ServeOptions:
     metrics_address: str = "0.0.0.0"
     metrics_port: int = 8002
     front_ends: int = 0
+    model_load_thread_count: int = 4
+    grpc_use_ssl: bool = False
+    grpc_use_ssl_mutual: bool = False
+    grpc_server_cert: Path | None = None
+    grpc_server_key: Path | None = None
+    grpc_root_cert: Path | None = None
+    http_use_ssl: bool = False
+    http_use_ssl_mutual: bool = False
+    http_server_cert: Path | None = None
+    http_server_key: Path | None = None
+    http_root_cert: Path | None = None
+    auth_token_file: Path | None = None
+    auth_open_groups: str = "health"
+    grpc_restricted_protocol: tuple[str, ...] = ()
+    http_restricted_api: tuple[str, ...] = ()
+    grpc_keepalive_time: int = 60_000
+    grpc_keepalive_timeout: int = 20_000
+    grpc_keepalive_permit_without_calls: bool = True
+    grpc_http2_max_pings_without_data: int = 2
+    grpc_http2_min_recv_ping_interval_without_data: int = 10_000
+    grpc_http2_max_ping_strikes: int = 2
+    grpc_max_connection_age: int | None = None
+    grpc_max_connection_age_grace: int | None = None
+    grpc_infer_response_compression_level: CompressionLevel = CompressionLevel.NONE
+    grpc_max_metadata_size: int = 16 * 2**10
     grpc_max_message_size: int = 64 * 2**20
     grpc_max_concurrent_streams: int = 4096
     grpc_max_stream_requests: int = 1024
     http_max_input_size: int = 64 * 2**20
     log_verbose: bool = False
+    log_format: LogFormat = LogFormat.DEFAULT
 
     @property
     def num_front_ends(self) -> int:

@@ -20,12 +20,15 @@ from octavo.serving.control import CallReply, FrontEndMessage, FrontEndSetup, Mo
 from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
 from octavo.serving.frontends import FrontEnds
+from octavo.serving.grpc.arguments import channel_arguments
+from octavo.serving.http.guard import guarded
 from octavo.serving.http.listen import HttpServer
 from octavo.serving.hub import Hub
 from octavo.serving.logs import configure_logs
 from octavo.serving.metrics import Reading, metrics_app
-from octavo.serving.options import ModelControlMode, ServeOptions
+from octavo.serving.options import BadFlag, ModelControlMode, ServeOptions
 from octavo.serving.ports import PortTaken, Reservation, authority, is_loopback, listener
+from octavo.serving.security import Security, read_security
 from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -36,17 +39,18 @@ NOT_EXPLICIT = "explicit model load / unload is not allowed if polling is enable
 
 def run(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Once ready, one line on standard output names the ports."""
-    configure_logs("supervisor", options.log_verbose)
+    configure_logs("supervisor", options.log_verbose, options.log_format)
     with ExitStack() as stack:
         directory = _private_directory()
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
+            security = read_security(options)
             repository = ModelRepository(options.model_repository, options.model_name)
             ports = Ports(options, stack)
-        except (LoadFailed, PortTaken) as error:
+        except (BadFlag, LoadFailed, PortTaken) as error:
             log.error("%s", error)
             return 1
-        return uvloop.run(_supervise(options, repository, ports, directory))
+        return uvloop.run(_supervise(options, security, repository, ports, directory))
 
 
 class Ports:
@@ -62,15 +66,18 @@ class Ports:
 class Supervisor:
     """One server. ``exit`` is its exit code once that is decided."""
 
-    def __init__(self, options: ServeOptions, repository: ModelRepository, ports: Ports, directory: Path) -> None:
+    def __init__(
+        self, options: ServeOptions, security: Security, repository: ModelRepository, ports: Ports, directory: Path
+    ) -> None:
         """Open the control sockets in ``directory``; nothing is started yet."""
         self._options, self._ports = options, ports
         self._exiting = False
+        self._loads = asyncio.Semaphore(options.model_load_thread_count)
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         context = zmq.asyncio.Context.instance()
         front_end_hub: Hub[FrontEndMessage] = Hub(context, f"ipc://{directory}/front-ends", FrontEndMessage)
         engine_hub: Hub[EngineReport] = Hub(context, f"ipc://{directory}/engines", EngineReport)
-        setup = _setup(options, ports, front_end_hub.address)
+        setup = _setup(options, security, ports, front_end_hub.address)
         self._engines = Engines(engine_hub, directory, self.failed)
         lost = self._engines.front_end_gone
         self._front_ends = FrontEnds(front_end_hub, setup, self._call, lost, self.gave_up, self.failed)
@@ -128,7 +135,7 @@ class Supervisor:
         names = self._repository.names()
         if self._options.model_control_mode is ModelControlMode.EXPLICIT and "*" not in self._options.load_model:
             names = list(self._options.load_model)
-        results = await asyncio.gather(*(self.fleet.load(name) for name in names), return_exceptions=True)
+        results = await asyncio.gather(*(self._load(name) for name in names), return_exceptions=True)
         errors = [error for error in results if error is not None]
         for error in errors:
             log.error("%s", error, exc_info=None if isinstance(error, OctavoError) else error)
@@ -176,7 +183,7 @@ class Supervisor:
         match call:
             case control.LoadModel(number, name, config):
                 self._check_explicit()
-                await self.fleet.load(name, config)
+                await self._load(name, config)
             case control.UnloadModel(number, name):
                 self._check_explicit()
                 await self.fleet.unload(name)
@@ -188,19 +195,24 @@ class Supervisor:
                 return CallReply(number, statistics=totals)
         return CallReply(number)
 
+    async def _load(self, name: str, config: str | None = None) -> None:
+        async with self._loads:
+            await self.fleet.load(name, config)
+
     def _check_explicit(self) -> None:
         if self._options.model_control_mode is not ModelControlMode.EXPLICIT:
             raise Disabled(NOT_EXPLICIT)
 
 
-async def _supervise(options: ServeOptions, repository: ModelRepository, ports: Ports, directory: Path) -> int:
-    supervisor = Supervisor(options, repository, ports, directory)
+async def _supervise(options: ServeOptions, security: Security, repository: ModelRepository, ports: Ports, directory: Path) -> int:
+    supervisor = Supervisor(options, security, repository, ports, directory)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _on_signal, supervisor, signum, directory)
-    metrics = HttpServer(metrics_app(supervisor.read), listener(options.metrics_address, ports.metrics))
+    app = guarded(metrics_app(supervisor.read), security.http_gate())
+    metrics = HttpServer(app, listener(options.metrics_address, ports.metrics))
     tasks = Tasks(supervisor.failed)
-    starting = tasks.start(_start(supervisor, options, ports))
+    starting = tasks.start(_start(supervisor, options, security, ports))
     tasks.start(supervisor.collect_for_ever())
     try:
         code = await supervisor.exit
@@ -215,10 +227,10 @@ async def _supervise(options: ServeOptions, repository: ModelRepository, ports: 
     return code
 
 
-async def _start(supervisor: Supervisor, options: ServeOptions, ports: Ports) -> None:
+async def _start(supervisor: Supervisor, options: ServeOptions, security: Security, ports: Ports) -> None:
     await supervisor.start()
     if not supervisor.exit.done():
-        _announce(options, ports)
+        _announce(options, security, ports)
 
 
 def _private_directory() -> Path:
@@ -240,19 +252,19 @@ def _on_signal(supervisor: Supervisor, signum: signal.Signals, directory: Path) 
     supervisor.stop(0)
 
 
-def _announce(options: ServeOptions, ports: Ports) -> None:
+def _announce(options: ServeOptions, security: Security, ports: Ports) -> None:
     listening = {
         "grpc": (options.grpc_address, ports.grpc),
         "http": (options.http_address, ports.http),
         "metrics": (options.metrics_address, ports.metrics),
     }
     exposed = [name for name, (address, _) in listening.items() if not is_loopback(address)]
-    if exposed:
+    if exposed and not security.access.credentials:
         log.warning("Anybody who can reach the %s port may use it: no credentials are configured.", " and the ".join(exposed))
     print("octavo ready " + " ".join(f"{name}={authority(*where)}" for name, where in listening.items()), flush=True)
 
 
-def _setup(options: ServeOptions, ports: Ports, address: str) -> FrontEndSetup:
+def _setup(options: ServeOptions, security: Security, ports: Ports, address: str) -> FrontEndSetup:
     return FrontEndSetup(
         number=0,
         parent=os.getpid(),
@@ -261,9 +273,10 @@ def _setup(options: ServeOptions, ports: Ports, address: str) -> FrontEndSetup:
         grpc_port=ports.grpc,
         http_address=options.http_address,
         http_port=ports.http,
-        max_message_size=options.grpc_max_message_size,
-        max_concurrent_streams=options.grpc_max_concurrent_streams,
+        grpc_arguments=channel_arguments(options),
         max_stream_requests=options.grpc_max_stream_requests,
         http_max_input_size=options.http_max_input_size,
+        security=security,
         log_verbose=options.log_verbose,
+        log_format=options.log_format,
     )

@@ -1,5 +1,6 @@
 """``octavo serve``: flags under tritonserver's names become ``ServeOptions``."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from typer.testing import CliRunner
 
 from octavo.cli import app
 from octavo.serving import supervisor
-from octavo.serving.options import ModelControlMode, ServeOptions
+from octavo.serving.grpc.arguments import channel_arguments
+from octavo.serving.options import CompressionLevel, LogFormat, ModelControlMode, ServeOptions
 
 
 @pytest.fixture
@@ -44,3 +46,63 @@ def test_every_flag_arrives(started: list[ServeOptions]) -> None:
             metrics_port=3,
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["--grpc-use-ssl"], True),
+        (["--grpc-use-ssl=1"], True),
+        (["--grpc-use-ssl=True"], True),
+        (["--grpc-use-ssl", "on"], True),
+        (["--no-grpc-use-ssl"], False),
+        (["--grpc-use-ssl=false"], False),
+        (["--grpc-use-ssl", "0"], False),
+    ],
+)
+def test_a_switch_takes_a_value_as_tritonservers_does(started: list[ServeOptions], words: list[str], value: bool) -> None:
+    result = CliRunner().invoke(app, ["serve", *words, "--model-name", "", "--model-repository=a"])
+    assert result.exit_code == 3, result.output
+    assert started == [ServeOptions(model_repository=(Path("a"),), model_name="", grpc_use_ssl=value)]
+
+
+@pytest.mark.parametrize("words", [["--grpc-use-ssl=yes"], ["--grpc-use-ssl", "yes"], ["--no-such-flag"], ["--front-ends=true"]])
+def test_what_is_no_flag_or_no_value_of_it_is_refused(started: list[ServeOptions], words: list[str]) -> None:
+    assert CliRunner().invoke(app, ["serve", "--model-repository=a", *words]).exit_code == 2
+    assert not started
+
+
+def test_flags_about_connections_become_grpcs_arguments(started: list[ServeOptions]) -> None:
+    flags = {
+        "grpc-keepalive-time": ("1", "grpc.keepalive_time_ms", 1),
+        "grpc-keepalive-timeout": ("2", "grpc.keepalive_timeout_ms", 2),
+        "grpc-keepalive-permit-without-calls": ("0", "grpc.keepalive_permit_without_calls", 0),
+        "grpc-http2-max-pings-without-data": ("4", "grpc.http2.max_pings_without_data", 4),
+        "grpc-http2-min-recv-ping-interval-without-data": ("5", "grpc.http2.min_ping_interval_without_data_ms", 5),
+        "grpc-http2-max-ping-strikes": ("6", "grpc.http2.max_ping_strikes", 6),
+        "grpc-max-connection-age": ("7", "grpc.max_connection_age_ms", 7),
+        "grpc-max-connection-age-grace": ("8", "grpc.max_connection_age_grace_ms", 8),
+        "grpc-infer-response-compression-level": ("medium", "grpc.default_compression_level", 2),
+        "grpc-max-message-size": ("10", "grpc.max_receive_message_length", 10),
+        "grpc-max-concurrent-streams": ("11", "grpc.max_concurrent_streams", 11),
+        "grpc-max-metadata-size": ("1024", "grpc.absolute_max_metadata_size", 1024),
+    }
+    words = [f"--{flag}={value}" for flag, (value, _, _) in flags.items()]
+    assert CliRunner().invoke(app, ["serve", "--model-repository=a", *words]).exit_code == 3
+    arguments = channel_arguments(started[0])
+    assert {name: arguments[name] for _, name, _ in flags.values()} == {name: value for _, name, value in flags.values()}
+
+
+def test_the_defaults_of_connections_and_logs() -> None:
+    options = ServeOptions(model_repository=())
+    assert (options.grpc_infer_response_compression_level, options.log_format) == (CompressionLevel.NONE, LogFormat.DEFAULT)
+    assert not {name for name in channel_arguments(options) if "connection_age" in name}
+
+
+def test_every_option_is_a_flag_in_a_group_of_the_help() -> None:
+    text = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "300"}).output
+    for field in fields(ServeOptions):
+        assert f"--{field.name.replace('_', '-')}" in text
+    for group in ("Models", "Ports and processes", "TLS", "Who may do what", "Limits", "gRPC connections", "Logs"):
+        assert f"╭─ {group} ─" in text
+    assert text.count("╭─ Options") == 1

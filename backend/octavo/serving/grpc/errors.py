@@ -25,6 +25,7 @@ CODES: dict[ErrorKind, Code] = {
     ErrorKind.INTERNAL: Code.INTERNAL,
     ErrorKind.DISABLED: Code.UNAVAILABLE,
     ErrorKind.TOO_LARGE: Code.RESOURCE_EXHAUSTED,
+    ErrorKind.RESTRICTED: Code.UNAVAILABLE,
 }
 # Triton answers these mistakes differently by RPC.
 CODES_OF_RPC: dict[tuple[ErrorKind, str], Code] = {

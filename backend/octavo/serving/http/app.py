@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from octavo.errors import Unsupported
 from octavo.serving.control import FrontEndSetup
 from octavo.serving.http.errors import error_json, refusal, visible
+from octavo.serving.http.guard import guarded
 from octavo.serving.http.infer import InferEndpoints
 from octavo.serving.http.repository import RepositoryEndpoints
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
@@ -31,10 +32,17 @@ ABSENT = {
 
 
 def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic) -> ASGIApp:
-    """The application; ``traffic`` counts its calls."""
-    health, infer = _Health(models), InferEndpoints(models, setup.http_max_input_size)
-    repository = RepositoryEndpoints(models, link, setup.http_max_input_size)
-    routes = [
+    """The application behind its gate; ``traffic`` counts its calls."""
+    routes = http_routes(models, link, setup.http_max_input_size)
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
+    app.router.redirect_slashes = False
+    return _counted(guarded(app, setup.security.http_gate()), traffic)
+
+
+def http_routes(models: Models, link: Link, limit: int) -> list[Route]:
+    """Every route; a body has at most ``limit`` bytes. Each has to be in the table of ``groups``."""
+    health, infer, repository = _Health(models), InferEndpoints(models, limit), RepositoryEndpoints(models, link, limit)
+    return [
         _route("/v2", "GET", health.server),
         _route("/v2/health/live", "GET", health.live),
         _route("/v2/health/ready", "GET", health.ready),
@@ -53,9 +61,6 @@ def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic)
         _route("/v2/repository/{repository}/models/{model}/{action:path}", "POST", repository.other_repository),
         *(_absent(path, what) for path, what in ABSENT.items()),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
-    app.router.redirect_slashes = False
-    return _counted(app, traffic)
 
 
 class _Health:

@@ -24,6 +24,7 @@ STATUSES: dict[ErrorKind, int] = {
     ErrorKind.INTERNAL: 500,
     ErrorKind.DISABLED: 503,
     ErrorKind.TOO_LARGE: 413,
+    ErrorKind.RESTRICTED: 403,
 }
 # Triton answers these mistakes differently by route.
 STATUSES_OF_ROUTE: dict[tuple[ErrorKind, str], int] = {

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from octavo.serving.http.errors import error_json
+from octavo.serving.tls import TlsFiles
 
 MAX_HEADER = 16 * 1024
 HEADER_PATIENCE = 60.0
@@ -123,7 +126,7 @@ class LimitedProtocol(HttpToolsProtocol):
 class HttpServer:
     """One running HTTP server; ``close`` ends it."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listener: socket.socket, tls: TlsFiles | None = None) -> None:
         """Serve ``app`` on ``listener`` from now on."""
         config = uvicorn.Config(
             app,
@@ -134,6 +137,7 @@ class HttpServer:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,
+            **(_tls_arguments(tls) if tls is not None else {}),
         )
         self._server = _Server(config)
         self._task = asyncio.ensure_future(self._server.serve(sockets=[listener]))
@@ -142,3 +146,8 @@ class HttpServer:
         """Stop listening and end what is open."""
         self._server.should_exit = True
         await asyncio.wait({self._task})
+
+
+def _tls_arguments(files: TlsFiles) -> dict[str, Any]:
+    who = ssl.CERT_REQUIRED if files.root is not None else ssl.CERT_NONE
+    return {"ssl_certfile": files.certificate, "ssl_keyfile": files.key, "ssl_ca_certs": files.root, "ssl_cert_reqs": who}

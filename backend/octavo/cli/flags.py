@@ -1,0 +1,77 @@
+"""The flags of ``octavo serve``, one annotated type each, in the groups of ``--help``. Tritonserver's names."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from octavo.serving.options import CompressionLevel, LogFormat, ModelControlMode
+
+
+def _in(panel: str) -> Any:
+    """What makes an option of ``panel``, with typer's own arguments."""
+    return lambda *names, **details: typer.Option(*names, rich_help_panel=panel, **details)
+
+
+_models, _ports, _grpc = _in("Models"), _in("Ports and processes"), _in("gRPC connections")
+_tls, _access, _limits, _logs = _in("TLS"), _in("Who may do what"), _in("Limits"), _in("Logs")
+_PORT = {"min": 0, "max": 65535}
+_RESTRICTION = "A header that the calls of these groups must carry: <group>,<group>:<key>=<value>. Repeatable."
+
+Repositories = Annotated[
+    list[Path],
+    _models("--model-repository", "--model-store", help="A folder of models, or one bare snapshot or .gguf file. Repeatable."),
+]
+ModelName = Annotated[str | None, _models(help="The name of the model when the repository is one bare snapshot.")]
+ControlMode = Annotated[ModelControlMode, _models(help="none: load everything at start; explicit: load and unload by RPC.")]
+LoadModel = Annotated[list[str] | None, _models(help="A model to load at start in explicit mode, * for all. Repeatable.")]
+LoadThreads = Annotated[int, _models(min=1, help="Models that load at once.")]
+StrictReadiness = Annotated[bool, _models(help="Ready only when every model is.")]
+ExitOnError = Annotated[bool, _models(help="Exit when a model fails to load at start.")]
+ExitTimeout = Annotated[float, _models(min=0, help="Seconds that open requests may go on after SIGTERM.")]
+
+GrpcAddress = Annotated[str, _ports(help="Address of the gRPC service.")]
+GrpcPort = Annotated[int, _ports(**_PORT, help="Port of the gRPC service; 0 takes a free one.")]
+HttpAddress = Annotated[str, _ports(help="Address of the HTTP service.")]
+HttpPort = Annotated[int, _ports(**_PORT, help="Port of the HTTP service; 0 takes a free one.")]
+MetricsAddress = Annotated[str, _ports(help="Address of /metrics.")]
+MetricsPort = Annotated[int, _ports(**_PORT, help="Port of /metrics; 0 takes a free one.")]
+FrontEnds = Annotated[int, _ports(min=0, help="Front-end processes; 0 is one for every eight cores.")]
+
+GrpcUseSsl = Annotated[bool, _tls(help="Serve gRPC over TLS.")]
+GrpcUseSslMutual = Annotated[bool, _tls(help="Serve gRPC over TLS to clients with a certificate only.")]
+GrpcServerCert = Annotated[Path | None, _tls(help="PEM file with the certificate chain of the gRPC service.")]
+GrpcServerKey = Annotated[Path | None, _tls(help="PEM file with its private key.")]
+GrpcRootCert = Annotated[Path | None, _tls(help="PEM file with the authorities that sign the certificates of gRPC clients.")]
+HttpUseSsl = Annotated[bool, _tls(help="Serve HTTP over TLS.")]
+HttpUseSslMutual = Annotated[bool, _tls(help="Serve HTTP over TLS to clients with a certificate only.")]
+HttpServerCert = Annotated[Path | None, _tls(help="PEM file with the certificate chain of the HTTP service.")]
+HttpServerKey = Annotated[Path | None, _tls(help="PEM file with its private key.")]
+HttpRootCert = Annotated[Path | None, _tls(help="PEM file with the authorities that sign the certificates of HTTP clients.")]
+
+TokenFile = Annotated[
+    Path | None,
+    _access(help="File of lines '<group>,<group>: <token>', or 'all: <token>'. With it, whatever no token allows is denied."),
+]
+OpenGroups = Annotated[str, _access(help="Groups that need no token, comma-separated.")]
+GrpcRestricted = Annotated[list[str] | None, _access(help=f"{_RESTRICTION} The header is triton-grpc-protocol-<key>.")]
+HttpRestricted = Annotated[list[str] | None, _access(help=f"{_RESTRICTION} The header is <key>.")]
+
+KeepaliveTime = Annotated[int, _grpc(min=1, help="Milliseconds of silence after which a client is pinged.")]
+KeepaliveTimeout = Annotated[int, _grpc(min=1, help="Milliseconds that it then has to answer.")]
+KeepaliveIdle = Annotated[bool, _grpc(help="Ping connections without calls, too.")]
+PingsWithoutData = Annotated[int, _grpc(min=0, help="Pings in a row without data between them; 0 for any number.")]
+PingInterval = Annotated[int, _grpc(min=0, help="Milliseconds that a client must let pass between two pings without data.")]
+PingStrikes = Annotated[int, _grpc(min=0, help="Earlier pings of a client's before its connection is closed; 0 for any number.")]
+ConnectionAge = Annotated[int | None, _grpc(min=1, help="Milliseconds after which a connection is to be made anew.")]
+ConnectionGrace = Annotated[int | None, _grpc(min=1, help="Milliseconds that its open calls then have.")]
+Compression = Annotated[CompressionLevel, _grpc(help="How much responses are compressed for clients that can read it.")]
+
+GrpcMaxMessage = Annotated[int, _limits(min=1, help="Largest message in bytes, after decompression.")]
+GrpcMaxMetadata = Annotated[int, _limits(min=1024, help="Most bytes of a call's metadata.")]
+GrpcMaxStreams = Annotated[int, _limits(min=1, help="Calls at once on one connection.")]
+GrpcMaxRequests = Annotated[int, _limits(min=1, help="Open requests on one stream before it is read further.")]
+HttpMaxInput = Annotated[int, _limits(min=1, help="Largest body over HTTP in bytes, unpacked.")]
+
+LogVerbose = Annotated[bool, _logs(help="Log every request.")]
+LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="How a line says when it was written.")]

@@ -1,0 +1,168 @@
+"""Every method and every route is in a group, and a server with credentials answers by that, also what it does not know."""
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from server import Server, running
+
+from octavo.serving.groups import Group, group_of_method, group_of_route
+from octavo.serving.grpc.handlers import SERVICE
+from octavo.serving.http.app import http_routes
+from octavo.serving.metrics import metrics_app
+
+SERVICES = [
+    SERVICE,
+    health_pb2.DESCRIPTOR.services_by_name["Health"],
+    reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
+]
+METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
+UNKNOWN_METHODS = ["/inference.GRPCInferenceService/Nope", "/nope.Nope/Nope", "/inference.grpcinferenceservice/ModelInfer", "/"]
+ROUTES = sorted({route.path for route in [*http_routes(None, None, 0), *metrics_app(None).routes]})
+PARAMETERS = {"model": "tiny", "version": "1", "repository": "r", "action": "load", "rest": ""}
+UNKNOWN_PATHS = ["/", "/v1/models", "/docs", "/v2/", "//v2", "/v2/health", "/v2/models/tiny/versions/1/nope", "/v2/../metrics"]
+TOKENS = "inference: infers\nmetrics: scrapes\nmodel-repository,model-config: manages\nall: everything\n"
+OPENS = {
+    "": {Group.HEALTH},
+    "wrong": {Group.HEALTH},
+    "infers": {Group.HEALTH, Group.INFERENCE},
+    "scrapes": {Group.HEALTH, Group.METRICS},
+    "manages": {Group.HEALTH, Group.MODEL_REPOSITORY, Group.MODEL_CONFIG},
+    "everything": set(Group),
+}
+Code = grpc.StatusCode
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_in_a_group(method: str) -> None:
+    assert group_of_method(method) in Group
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_is_in_a_group(route: str) -> None:
+    assert group_of_route(route) in Group
+
+
+@pytest.fixture(scope="module")
+def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "tokens").write_text(TOKENS)
+    flags = ["--model-control-mode=explicit", "--load-model=tiny", f"--auth-token-file={folder / 'tokens'}"]
+    with running(repository, *flags, log=folder / "log") as server:
+        yield server
+    log = server.log.read_text()
+    assert "Internal error" not in log
+    assert not any(token in log for token in ("infers", "scrapes", "manages", "everything"))
+
+
+def grpc_code(server: Server, method: str, metadata: list[tuple[str, str]]) -> Code:
+    """How a call of ``method`` with an empty message goes until its first answer."""
+    with grpc.insecure_channel(server.grpc) as channel:
+        call = channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=30)
+        try:
+            next(call, None)
+        except grpc.RpcError as error:
+            return error.code()
+        call.cancel()
+        return Code.OK
+
+
+def http_status(server: Server, path: str, headers: dict[str, str], method: str = "GET") -> int:
+    address = server.metrics if path == "/metrics" else server.http
+    data = b"" if method == "POST" else None
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"http://{address}{path}", data, headers), timeout=30) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        assert (error.headers["WWW-Authenticate"] == "Bearer") is (error.code == 401)
+        return error.code
+
+
+@pytest.mark.parametrize("token", OPENS)
+def test_a_method_is_open_to_whom_its_group_is(guarded: Server, token: str) -> None:
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    refused = Code.PERMISSION_DENIED if token in TOKENS.split() else Code.UNAUTHENTICATED
+    for method in METHODS:
+        code = grpc_code(guarded, method, metadata)
+        if group_of_method(method) in OPENS[token]:
+            assert code not in {Code.UNAUTHENTICATED, Code.PERMISSION_DENIED}, method
+        else:
+            assert code is refused, method
+
+
+@pytest.mark.parametrize("token", OPENS)
+def test_a_route_is_open_to_whom_its_group_is(guarded: Server, token: str) -> None:
+    headers = {"X-API-Key": token} if token else {}
+    refused = 403 if token in TOKENS.split() else 401
+    for route in ROUTES:
+        path = re.sub(r"{(\w+)[^}]*}", lambda found: PARAMETERS[found[1]], route)
+        for method in ("GET", "POST"):
+            status = http_status(guarded, path, headers, method)
+            if group_of_route(route) in OPENS[token]:
+                assert status not in {401, 403}, (method, path)
+            else:
+                assert status == refused, (method, path)
+
+
+@pytest.mark.parametrize("token", ["", "infers", "everything"])
+def test_what_is_unknown_is_open_to_nobody(guarded: Server, token: str) -> None:
+    metadata, headers = ([("authorization", f"Bearer {token}")], {"Authorization": f"Bearer {token}"}) if token else ([], {})
+    for method in UNKNOWN_METHODS:
+        assert grpc_code(guarded, method, metadata) in {Code.PERMISSION_DENIED if token else Code.UNAUTHENTICATED}, method
+    for path in UNKNOWN_PATHS:
+        assert http_status(guarded, path, headers) == (403 if token else 401), path
+
+
+def test_a_health_probe_needs_nothing_and_learns_no_more_than_up_or_down(guarded: Server) -> None:
+    assert guarded.get("/v2/health/ready") == (200, "")
+    with grpc.insecure_channel(guarded.grpc) as channel:
+        answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
+    assert health_pb2.HealthCheckResponse.FromString(answer) == health_pb2.HealthCheckResponse(status=1)
+
+
+@pytest.fixture(scope="module")
+def restricted(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    flags = ["--grpc-restricted-protocol=model-repository,health:admin-key=secret", "--http-restricted-api=health:http-key=v"]
+    with running(repository, "--model-control-mode=explicit", *flags, log=tmp_path_factory.mktemp("log") / "log") as server:
+        yield server
+
+
+def test_restricted_protocols_answer_as_tritons(restricted: Server) -> None:
+    header = "triton-grpc-protocol-admin-key"
+    for method in ("/inference.GRPCInferenceService/ServerLive", "/grpc.health.v1.Health/Check"):
+        with grpc.insecure_channel(restricted.grpc) as channel:
+            for metadata in ([], [(header, "wrong")], [("admin-key", "secret")]):
+                with pytest.raises(grpc.RpcError) as caught:
+                    channel.unary_unary(method)(b"", metadata=metadata, timeout=30)
+                assert caught.value.code() is Code.UNAVAILABLE
+                assert caught.value.details() == f"This protocol is restricted, expecting header '{header}'"
+            channel.unary_unary(method)(b"", metadata=[(header, "secret")], timeout=30)
+    assert grpc_code(restricted, "/inference.GRPCInferenceService/ServerMetadata", []) is Code.OK
+
+
+def test_restricted_apis_answer_as_tritons(restricted: Server) -> None:
+    text = '{"error":"This API is restricted, expecting header \'http-key\'"}'
+    assert restricted.get("/v2/health/live") == (403, text)
+    assert http_status(restricted, "/v2/health/live", {"HTTP-Key": "v"}) == 200
+    assert http_status(restricted, "/v2", {}) == 200
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--grpc-restricted-protocol=model-reposit:k=v", "unknown restricted protocol 'model-reposit'"),
+        ("--auth-token-file=/no/such/file", "The token file cannot be read"),
+        ("--auth-open-groups=everything", "There is no group 'everything'"),
+    ],
+)
+def test_a_rule_that_cannot_be_read_stops_the_start(repository: Path, tmp_path: Path, flag: str, text: str) -> None:
+    server = Server(repository, flag, log=tmp_path / "log")
+    assert server.process.wait(timeout=60) == 1
+    assert text in server.log.read_text()
+    server.stop()
