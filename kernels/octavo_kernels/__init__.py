@@ -36,6 +36,9 @@ class Kernels(NamedTuple):
 
 
 def for_device(device: torch.device) -> Kernels:
-    """The kernels for ``device``: Triton on CUDA, plain torch anywhere else (Triton is then never imported)."""
-    package = "octavo_kernels" if device.type == "cuda" else "octavo_kernels.reference"
+    """The kernels for ``device``: Triton on CUDA, plain torch on a CPU (Triton is then never imported).
+
+    Those for ``meta``, whose tensors have no memory, are CUDA's: see ``precompile``.
+    """
+    package = "octavo_kernels" if device.type in {"cuda", "meta"} else "octavo_kernels.reference"
     return Kernels(*(getattr(import_module(f"{package}.{name}"), name) for name in Kernels._fields))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
+from triton.runtime.driver import driver
 
 
 class Launch(NamedTuple):
@@ -36,11 +37,18 @@ def after_predecessor(PDL: tl.constexpr):
 @lru_cache
 def pdl(device: torch.device) -> Launch:
     """How to launch on ``device``: programmatically dependent from compute capability 9.0 on, else plainly."""
-    able = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    able = _capability(device) >= (9, 0)
     return Launch(able, {"launch_pdl": True} if able else {})
 
 
 @lru_cache
 def is_hopper(device: torch.device) -> bool:
     """Whether ``device`` has Hopper's own instructions (TMA, warpgroup products), which later ones lack in part."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+    return _capability(device)[0] == 9
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    """That of the GPU; for tensors without memory (meta), of the GPU that is compiled for."""
+    if device.type == "meta":
+        return divmod(driver.active.get_current_target().arch, 10)
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)

@@ -225,7 +225,7 @@ def _attend(
     _put(q_tile, out_ptr, HEADS * HEAD_DIM, first_query, queries, kv_head, PART, GROUP, IO)
 
 
-@gluon.jit(do_not_specialize=["rows", "page_rows", "table_stride"])
+@gluon.jit(do_not_specialize=["rows", "page_rows", "table_stride"], do_not_specialize_on_alignment=["table_ptr", "lengths_ptr"])
 def _prefill_hopper_kernel(
     q_ptr, kv_desc, table_ptr, cu_query_ptr, lengths_ptr, out_ptr, rows, q_stride, page_rows, table_stride, scale,
     KV_HEADS: gl.constexpr, GROUP: gl.constexpr, HEAD_DIM: gl.constexpr, STAGES: gl.constexpr,

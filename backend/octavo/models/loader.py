@@ -2,18 +2,17 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.errors import LoadFailed
 from octavo.models.decoder import Decoder, DecoderWeights, Layer
-from octavo.models.gguf import GgufCheckpoint, config_of
-from octavo.models.gguf_file import GgufFile
 from octavo.models.hf_config import read_config, shape_of
 from octavo.models.linear import Linear, Precision, make_linear, precision_for
 from octavo.models.progress import track
@@ -35,18 +34,39 @@ def load_model(config: EngineConfig, device: torch.device) -> Decoder:
     """Load what ``config.weights`` names. Raises ``LoadFailed`` if it is not whole, not right or not of a family that is served."""
     path = Path(config.weights)
     if path.suffix == ".gguf":
-        file = GgufFile(path)
-        shape = shape_of(config_of(file) | config.hf_overrides)
-        checkpoint: Checkpoint = GgufCheckpoint(file)
+        found, checkpoint = _open_gguf(path)
+        shape = shape_of(found | config.hf_overrides)
     else:
         shape = shape_of(read_config(path) | config.hf_overrides)
         checkpoint = SafetensorsCheckpoint(path) if config.weights_format != WeightsFormat.DUMMY else _dummy(config, shape, device)
     check_complete(checkpoint.shapes, shape.tensors())
-    shape = replace(shape, max_len=_max_len(config, shape))
-    precision = precision_for(_dtype(config, shape), device)
+    shape, precision = _resolve(config, shape, device)
     decoder = Decoder(shape, _Builder(shape, checkpoint, precision, device).build(config.name), precision, device)
     log.info("%s: %s, %d layers, %.1f MB of weights", config.name, shape.family, shape.num_layers, decoder.weights_bytes / 1e6)
     return decoder
+
+
+def load_outline(config: EngineConfig) -> Decoder:
+    """The model as a GPU would have it, in tensors without memory (``meta``), and with one layer: it stands for all others."""
+    path, device = Path(config.weights), torch.device("meta")
+    found = _open_gguf(path)[0] if path.suffix == ".gguf" else read_config(path)
+    shape, precision = _resolve(config, shape_of(found | config.hf_overrides), device)
+    builder = _Builder(shape, _dummy(config, shape, device), precision, device)
+    return Decoder(shape, builder.whole([builder.layer(0)]), precision, device)
+
+
+def _resolve(config: EngineConfig, shape: ModelShape, device: torch.device) -> tuple[ModelShape, Precision]:
+    shape = replace(shape, max_len=_max_len(config, shape))
+    return shape, precision_for(_dtype(config, shape), device)
+
+
+def _open_gguf(path: Path) -> tuple[dict[str, Any], Checkpoint]:
+    """The config that the file's metadata make, and its tensors."""
+    from octavo.models.gguf import GgufCheckpoint, config_of  # they import much that other weights do not need
+    from octavo.models.gguf_file import GgufFile
+
+    file = GgufFile(path)
+    return config_of(file), GgufCheckpoint(file)
 
 
 def _dummy(config: EngineConfig, shape: ModelShape, device: torch.device) -> Checkpoint:
@@ -78,18 +98,20 @@ class _Builder:
         self._device = device
 
     def build(self, name: str) -> DecoderWeights:
+        return self.whole(track(self._layers(), self._shape.num_layers, f"Loading {name}"))
+
+    def whole(self, layers: Iterable[Layer]) -> DecoderWeights:
         embed = self._weight("model.embed_tokens")
         head = make_linear([embed if self._shape.tied else self._weight("lm_head")], [], self._precision)
-        layers = list(track(self._layers(), self._shape.num_layers, f"Loading {name}"))
-        return DecoderWeights(embed, layers, self._norm("model.norm"), head)
+        return DecoderWeights(embed, list(layers), self._norm("model.norm"), head)
 
     def _layers(self) -> Iterator[Layer]:
         # Dequantising and packing run on one core each; the few threads hold a layer's float32 weights each.
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            yield from pool.map(self._layer, range(self._shape.num_layers))
+            yield from pool.map(self.layer, range(self._shape.num_layers))
 
     @torch.inference_mode()
-    def _layer(self, index: int) -> Layer:
+    def layer(self, index: int) -> Layer:
         shape, prefix = self._shape, f"model.layers.{index}."
         attention, ffn = prefix + "self_attn.", prefix + "mlp."
         return Layer(

@@ -26,6 +26,8 @@ class Rope(NamedTuple):
 
     def table(self, length: int, device: torch.device) -> torch.Tensor:
         """float32 [length, 2 * pairs]: the cosines of each position, then its sines."""
+        if device.type == "meta":
+            return torch.empty((length, 2 * len(self.frequencies)), device=device)
         angles = torch.arange(length).float()[:, None] * torch.tensor(self.frequencies, dtype=torch.float32)
         return torch.cat([angles.cos() * self.amplitude, angles.sin() * self.amplitude], dim=1).to(device)
 

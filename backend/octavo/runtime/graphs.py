@@ -1,22 +1,20 @@
-"""``DecodeGraphs``: steps in which every row decodes, replayed from CUDA graphs of padded sizes. Knows a decoder and a sampler.
+"""``DecodeGraphs``: steps in which every row decodes, replayed from CUDA graphs of padded sizes. Knows a step, no model.
 
 A graph fixes its shapes and addresses. So a step is padded to the next size that is captured. What a step takes of the host (its
 rows, how long they are, how they sample) is sent when it differs from what the step before has left on the device; else nothing is.
-A step is two graphs: the forward pass up to the logits, and the sampling, which also moves every row on by a token. Between them
-the logits may be changed for what only few rows ask.
+Each of a step's two parts is a graph.
 """
 
 import logging
 from bisect import bisect_left
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from octavo.engine.step import StepInput
-from octavo.models.attention import AttentionContext
 from octavo.models.decoder import Decoder
-from octavo.runtime.courier import Courier, packed_bytes
+from octavo.runtime.courier import Courier
+from octavo.runtime.decode_step import DecodeStep
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.state import RowState
 from octavo_kernels import Kernels
@@ -27,8 +25,6 @@ MOST_ROWS = 1024
 FIRST_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256)
 # What the driver keeps for the two instantiated graphs of one size, some hundred kernels.
 BYTES_PER_SIZE = 4 * 2**20
-# Below every context: the row is padding, now and after any number of steps.
-PADDING = -(2**62)
 
 
 def padded_sizes(max_rows: int) -> list[int]:
@@ -36,17 +32,6 @@ def padded_sizes(max_rows: int) -> list[int]:
     most = min(max_rows, MOST_ROWS)
     sizes = {1, 2, 4, *range(8, 256, 8), *range(256, 512, 16), *range(512, MOST_ROWS, 32), most}
     return sorted(size for size in sizes if size <= most)
-
-
-class Control(NamedTuple):
-    """What a step takes of the host: whose rows, how long they will be, and how each of them samples.
-
-    ``rows`` and ``contexts``: int64 [R], see ``decode_inputs``. ``options``: what the sampling kernel takes beside the logits.
-    """
-
-    rows: torch.Tensor
-    contexts: torch.Tensor
-    options: list[torch.Tensor]
 
 
 class DecodeGraphs:
@@ -61,17 +46,10 @@ class DecodeGraphs:
         max_rows: int, device: torch.device,
     ) -> None:  # fmt: skip
         """``courier`` goes to ``device``, a GPU, where ``decoder`` is. There are no graphs before ``bind``."""
-        self._decoder = decoder
-        self._kernels = kernels
         self._table = table
-        self._state = state
         self._courier = courier
-        self._page_size = page_size
         self._sizes = padded_sizes(max_rows)
-        largest = self._sizes[-1]
-        self._control = torch.empty(packed_bytes(self._padding(largest)), dtype=torch.uint8, device=device)
-        self._logits = torch.empty((largest, decoder.shape.vocab_size), dtype=torch.float32, device=device)
-        self._drawn = torch.empty(largest, dtype=torch.int64, device=device)
+        self._step = DecodeStep(decoder, kernels, table, state, courier, page_size, self._sizes[-1], device)
         self._stream = torch.cuda.Stream(device)
         self._on_device: tuple[int, int, np.ndarray, np.ndarray] | None = None
         self.reserve_bytes = BYTES_PER_SIZE * len(self._sizes)
@@ -101,7 +79,7 @@ class DecodeGraphs:
             self._capture(size)
         self._send(step, size)
         self._graphs[size][0].replay()
-        return self._logits[:count]
+        return self._step.logits[:count]
 
     @torch.inference_mode()
     def sample(self, step: StepInput) -> torch.Tensor:
@@ -111,7 +89,7 @@ class DecodeGraphs:
         self._courier.before_overwriting()
         self._graphs[size][1].replay()
         self._on_device = size, self._table.changes, step.rows, step.context_lens + 1
-        return self._drawn[:count]
+        return self._step.drawn[:count]
 
     def _send(self, step: StepInput, size: int) -> None:
         """Send the step's control, unless the last step has left just that on the device."""
@@ -121,44 +99,25 @@ class DecodeGraphs:
             if same and np.array_equal(contexts, step.context_lens):
                 return
         self._on_device = None
-        arrays = self._padding(size)
+        arrays = self._step.padding(size)
         for padded, values in zip(arrays, [step.rows, step.context_lens, *self._table.options(step.rows)], strict=True):
             padded[: len(values)] = values
-        self._courier.send_to(self._control, arrays)
-
-    def _padding(self, size: int) -> list[np.ndarray]:
-        rows = np.full(size, self._state.nobody)
-        return [rows, np.full(size, PADDING), *self._table.options(rows)]
+        self._step.send(arrays)
 
     def _capture(self, size: int) -> None:
         """Compute a step of nothing but padding twice: once to have all kernels and workspaces there, once for the graphs."""
-        rows, contexts, *options = self._courier.send_to(self._control, self._padding(size))
-        control = Control(rows, contexts, options)
+        control = self._step.send(self._step.padding(size))
         self._on_device = None
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)
         with torch.cuda.stream(self._stream):
-            self._forward(control)
-            self._sample(control)
+            self._step.forward(control, self._kv)
+            self._step.sample(control)
         here.wait_stream(self._stream)
         forward, sample = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         with torch.cuda.graph(forward, pool=self._pool, stream=self._stream):
-            self._forward(control)
+            self._step.forward(control, self._kv)
         with torch.cuda.graph(sample, pool=self._pool, stream=self._stream):
-            self._sample(control)
+            self._step.sample(control)
         self._graphs[size] = forward, sample
         log.info("Captured decode steps of %d rows", size)
-
-    def _forward(self, control: Control) -> None:
-        rows, state = control.rows, self._state
-        inputs = self._kernels.decode_inputs(rows, control.contexts, state.newest, state.page_tables, self._page_size)
-        attention = AttentionContext(inputs.positions, inputs.slots, inputs.page_table, inputs.context_lens, len(rows))
-        hidden = self._decoder.forward(inputs.token_ids, attention, self._kv)
-        self._decoder.logits(hidden, self._logits[: len(rows)])
-
-    def _sample(self, control: Control) -> None:
-        count = len(control.rows)
-        drawn = self._kernels.sample(self._logits[:count], *control.options, control.contexts)
-        self._drawn[:count] = drawn
-        self._state.newest.index_copy_(0, control.rows, drawn)
-        control.contexts.add_(1)

@@ -1,9 +1,9 @@
-"""The largest steps that an engine may come to, run before it is ready: they compile its kernels and take the memory they need.
+"""The kinds of steps that an engine may come to, run before it is ready: they load its kernels and take the memory they need.
 
 Knows step inputs, no tensor.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,32 +13,51 @@ from octavo.sampling import SamplingParams
 
 # Long enough for every way in which attention splits its work; what it reads is one page, again and again.
 LONGEST_CONTEXT = 4096
+# From so many tokens or rows on, no launcher asks how many there are.
+MANY = 512
 SAMPLING = SamplingParams(temperature=1.0, top_p=0.9, top_k=50)
+PENALISED = SamplingParams(temperature=1.0, presence_penalty=1.0)
 
 
-def rehearse(run: Callable[[StepInput], object], config: EngineConfig, max_model_len: int) -> None:
-    """Prefill and decode, alone, in full and side by side, on a cache of one page: that with which all page tables begin."""
+def rehearsal(config: EngineConfig, max_model_len: int) -> Iterator[StepInput]:
+    """Prefill and decode, alone, in full and side by side, on a cache of one page: that with which all page tables begin.
+
+    Launchers choose kernels by the next power of two of a step's tokens, of those of its longest chunk, of its decodes and of its
+    samples: there is a step for each of these.
+    """
     context = min(max_model_len, LONGEST_CONTEXT)
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
     longest = min(config.max_num_batched_tokens, max_model_len)
-    shared = min(config.max_num_batched_tokens // rows, max_model_len)
-    mixed = ([min(16, longest)], 1) if rows > 1 else ([], 1)
-    for prefills, decodes in ([longest], 0), ([], 1), ([shared] * rows, 0), ([], rows), mixed:
-        queries = [1] * decodes + prefills
-        contexts = [context] * decodes + prefills
-        run(_step(np.array(queries), np.array(contexts), decodes))
+    most = min(config.max_num_batched_tokens, rows * longest)
+    yield _step([longest], 0, context)
+    yield _step([1] * rows, rows, context)
+    yield _step([most // rows] * rows, 0, context)
+    yield _step([1], 0, context, PENALISED)
+    for tokens in sorted({*_powers(min(most, MANY)), most}):
+        yield _step(_chunks(tokens, longest), 0, context)
+    for decodes in sorted({*_powers(rows - 1), rows - 1} - {0}):
+        yield _step([1] * decodes + [1], decodes, context)
 
 
-def _step(query_lens: np.ndarray, context_lens: np.ndarray, num_decodes: int) -> StepInput:
-    rows = len(query_lens)
+def _powers(most: int) -> list[int]:
+    return [2**exponent for exponent in range(most.bit_length())]
+
+
+def _chunks(tokens: int, longest: int) -> list[int]:
+    return [longest] * (tokens // longest) + [tokens % longest] * (tokens % longest > 0)
+
+
+def _step(query_lens: Sequence[int], num_decodes: int, context: int, sampling: SamplingParams = SAMPLING) -> StepInput:
+    """Decodes of ``context`` tokens, then whole prompts."""
+    rows, queries = len(query_lens), np.array(query_lens)
     prompt = np.zeros(1, np.int32)
     return StepInput(
-        starts=[RowStart(row, prompt, 1, SAMPLING, 0, row, (), False) for row in range(rows)],
+        starts=[RowStart(row, prompt, 1, sampling, 0, row, (), False) for row in range(rows)],
         pages=np.zeros((0, 3), np.int32),
         rows=np.arange(rows),
-        token_ids=np.zeros(query_lens[num_decodes:].sum(), np.int32),
-        query_lens=query_lens,
-        context_lens=context_lens,
+        token_ids=np.zeros(queries[num_decodes:].sum(), np.int32),
+        query_lens=queries,
+        context_lens=np.where(np.arange(rows) < num_decodes, context, queries),
         num_decodes=num_decodes,
         samples=np.ones(rows, np.bool_),
     )

@@ -18,7 +18,8 @@ from octavo.models.decoder import Decoder
 from octavo.models.loader import load_model
 from octavo.runtime.batch import build_batch
 from octavo.runtime.courier import Courier
-from octavo.runtime.graphs import PADDING, DecodeGraphs, padded_sizes
+from octavo.runtime.decode_step import PADDING
+from octavo.runtime.graphs import DecodeGraphs, padded_sizes
 from octavo.runtime.memory import allocate_pool
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.runner import ModelRunner

@@ -4,19 +4,16 @@ import numpy as np
 import pytest
 
 from octavo.config import EngineConfig, WeightsFormat
-from octavo.engine.step import StepInput
-from octavo.runtime.rehearsal import rehearse
+from octavo.runtime.rehearsal import rehearsal
 
 
 @pytest.mark.parametrize(("seqs", "budget", "length"), [(256, 2048, 8192), (8, 100, 64), (64, 16, 4096), (1, 1, 16)])
 def test_the_largest_steps_are_among_the_rehearsed(seqs: int, budget: int, length: int) -> None:
-    steps: list[StepInput] = []
-
     config = EngineConfig(
         name="m", version=1, weights="", weights_format=WeightsFormat.DUMMY, tokenizer="", max_num_seqs=seqs,
         max_num_batched_tokens=budget,
     )  # fmt: skip
-    rehearse(steps.append, config, length)
+    steps = list(rehearsal(config, length))
     rows = min(seqs, budget)
     assert max(step.query_lens.max() for step in steps) == min(budget, length)
     assert max(step.num_decodes for step in steps) == max(len(step.rows) for step in steps) == rows

@@ -114,7 +114,7 @@ def test_a_prompt_is_forgotten_once_it_is_scored(engine: Callable, runner: Model
     """No later step may look for prompts to score."""
     for length in (1, 2, 33, 90):
         engine(max_num_batched_tokens=budget).run([request(0, length, temperature=0, max_tokens=2, prompt_logprobs=0)])
-        assert not runner._table.prompts
+        assert not runner._steps.table.prompts
 
 
 def test_prompt_logprobs_survive_a_preemption(config: EngineConfig, runner: ModelRunner, engine_type: type) -> None:

@@ -1,0 +1,58 @@
+"""``launch_everything``: the steps that an engine may come to, over tensors without memory. Knows launchers, no compiler.
+
+Every launcher is called as it would be on a GPU, by the same code; whoever watches the launches learns all kernels of an engine.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from octavo.config import EngineConfig
+from octavo.models.loader import load_outline
+from octavo.runtime.courier import Courier
+from octavo.runtime.decode_step import DecodeStep
+from octavo.runtime.graphs import padded_sizes
+from octavo.runtime.rehearsal import rehearsal
+from octavo.runtime.steps import Steps
+from octavo_kernels import for_device
+
+META = torch.device("meta")
+
+
+class ShapesOnly(Courier):
+    """Takes shapes and dtypes to tensors without memory, and nothing back."""
+
+    def __init__(self) -> None:
+        """There is no device."""
+
+    def send(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """See ``Courier``."""
+        return [torch.from_numpy(array).to(META) for array in arrays]
+
+    def send_to(self, packed: torch.Tensor, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """See ``Courier``."""
+        return self.send(arrays)
+
+    def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+        """See ``Courier``; nobody waits."""
+        return lambda: np.zeros(tensor.shape)
+
+
+@torch.inference_mode()
+def launch_everything(config: EngineConfig, page_size: int) -> None:
+    """Call each launcher in every way in which an engine of ``config`` calls it on a GPU."""
+    decoder, courier = load_outline(config), ShapesOnly()
+    kernels = for_device(META)
+    steps = Steps(decoder, kernels, page_size, config.max_num_seqs, courier, META)
+    steps.take_cache(1)
+    del steps.kv[1:]
+    for step in rehearsal(config, decoder.max_len):
+        steps.begin(step)
+        steps.compute(step)
+    sizes = padded_sizes(min(config.max_num_seqs, config.max_num_batched_tokens))
+    decode = DecodeStep(decoder, kernels, steps.table, steps.state, courier, page_size, sizes[-1], META)
+    for size in sizes:
+        control = decode.send(decode.padding(size))
+        decode.forward(control, steps.kv)
+        decode.sample(control)
