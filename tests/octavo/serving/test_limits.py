@@ -51,6 +51,15 @@ def test_a_message_of_the_limit_passes_and_one_byte_more_does_not(narrow: Server
     assert code_of(narrow, MESSAGE + 1, compression) is Code.RESOURCE_EXHAUSTED
 
 
+def test_a_bomb_costs_no_memory(narrow: Server) -> None:
+    (process,) = narrow.processes("frontend")
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak begins anew
+    before = process.memory_info().rss
+    assert code_of(narrow, 200 * 2**20, grpc.Compression.Gzip) is Code.RESOURCE_EXHAUSTED
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text()).group(1)) * 1024
+    assert peak - before < 32 * 2**20
+
+
 def test_metadata_beyond_the_limit_is_refused(narrow: Server) -> None:
     with grpc.insecure_channel(narrow.grpc, options=[("grpc.max_metadata_size", 2**20)]) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
