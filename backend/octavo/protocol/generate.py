@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from octavo.errors import InvalidRequest, shown
+from octavo.protocol.aliases import OPTIONS
 from octavo.protocol.json_body import decode, parameter
 from octavo.protocol.json_tensors import elements, packed
 from octavo.protocol.json_tensors import unpacked as values_of
@@ -21,6 +22,7 @@ from octavo.protocol.parameters import MAX_PARAMETERS, read_sampling_json
 from octavo.protocol.rejection import check_count
 from octavo.protocol.sampling_fields import MAX_JSON_BYTES
 from octavo.protocol.tensors import datatype_name
+from octavo.protocol.triton import HIDDEN
 from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
 
@@ -86,11 +88,13 @@ def _request(
     members: dict[str, msgspec.Raw], config: mc.ModelConfig, version: str, request_id: str, details: bool
 ) -> pb.ModelInferRequest:
     request = pb.ModelInferRequest(model_name=config.name, model_version=version, id=request_id)
-    inputs = {tensor.name: tensor for tensor in config.input}
+    inputs = {tensor.name: (datatype_name(tensor.data_type), tuple(tensor.dims)) for tensor in config.input}
     structured: dict[str, Any] = {}
     for name, value in members.items():
         if name in inputs and name != _SAMPLING:
-            _add_tensor(request, name, datatype_name(inputs[name].data_type), inputs[name].dims, value)
+            _add_tensor(request, name, *inputs[name], value)
+        elif _is_hidden_tensor(name, value):
+            _add_tensor(request, name, HIDDEN[name].datatype, HIDDEN[name].dims, value)
         elif name in _STRUCTURED_OPTIONS and memoryview(value)[:1] in (b"[", b"{"):
             structured[name] = _structured(name, value)
         elif name != _SAMPLING:
@@ -103,6 +107,13 @@ def _request(
         request.inputs.add(name=_SAMPLING, datatype="BYTES", shape=[1])
         request.raw_input_contents.append(packed(_SAMPLING, "BYTES", [msgspec.json.encode(structured).decode()]))
     return request
+
+
+def _is_hidden_tensor(name: str, value: msgspec.Raw) -> bool:
+    """Whether a key is an input that no model declares: all but single sampling options, which are parameters."""
+    if name in _STRUCTURED_OPTIONS:
+        return name in HIDDEN and memoryview(value) in (b"true", b"false")
+    return name in HIDDEN and (name not in OPTIONS or (OPTIONS[name].many and memoryview(value)[:1] == b"["))
 
 
 def _add_tensor(request: pb.ModelInferRequest, name: str, datatype: str, dims: Sequence[int], value: msgspec.Raw) -> None:

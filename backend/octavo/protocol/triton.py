@@ -32,7 +32,7 @@ OPTIONAL_OUTPUTS = {
     "token_ids": "return_token_ids",
 }
 # Inputs that are taken though no model declares them, and those that stand in for the prompt.
-_HIDDEN = ALIASES | {
+HIDDEN = ALIASES | {
     "input_lengths": TensorSpec("INT32", (1,), True, ("INT64", "UINT32", "UINT64"), batched=True, hidden=True),
     "stop": TensorSpec("BOOL", (1,), True, hidden=True, replaces="text_input"),
 }
@@ -71,7 +71,7 @@ class TritonModel:
         """Take the tensors from a completed configuration."""
         self._name = config.name
         self._version = version
-        self._inputs = _HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}
+        self._inputs = HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}
         self._outputs = {t.name: datatype_name(t.data_type) for t in config.output}
 
     def read(self, request: pb.ModelInferRequest, unary: bool = False) -> TritonCall | TritonStop:

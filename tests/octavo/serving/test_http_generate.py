@@ -60,6 +60,42 @@ def test_without_stream_there_is_one_event_with_the_prompt(server: Server) -> No
     assert list(events(server, STREAM, generate_body())) == [200, whole]
 
 
+def test_messages_and_token_ids_are_prompts(server: Server) -> None:
+    spelled = post(server, GENERATE, generate_body("<user>Hi</user><assistant>", exclude_input_in_output=True)).json
+    messages = {**generate_body(), "messages": [{"role": "user", "content": "Hi"}]}
+    del messages["text_input"]
+    assert post(server, GENERATE, messages).json == spelled
+    ids = {**generate_body(return_token_ids=True, return_num_input_tokens=True), "input_ids": [1, 2, 3]}
+    del ids["text_input"]
+    reply = post(server, GENERATE, ids).json
+    assert (reply["num_input_tokens"], len(reply["token_ids"])) == (3, 8)
+
+
+def test_what_tensorrt_llms_clients_send(server: Server) -> None:
+    expected = post(server, GENERATE, generate_body(max_tokens=5, exclude_input_in_output=True)).json["text_output"]
+    body = {
+        "text_input": "hello",
+        "max_tokens": 5,
+        "bad_words": "",
+        "stop_words": "",
+        "pad_id": 2,
+        "end_id": [259],
+        "temperature": 0,
+    }
+    streamed = list(events(server, STREAM, {**body, "ignore_eos": True, "streaming": True}))
+    assert "".join(piece["text_output"] for piece in streamed[1:]) == expected
+    whole = post(server, GENERATE, {**body, "ignore_eos": True, "stop_words": [expected[2], "nowhere"]}).json
+    assert whole["text_output"] == "hello" + expected[: expected.index(expected[2])]
+
+
+def test_stop_ends_a_request_of_the_same_id(server: Server) -> None:
+    reading = events(server, STREAM, generate_body(max_tokens=1900, stream=True, id="endless"))
+    next(reading), next(reading)
+    assert post(server, GENERATE, {"id": "endless", "stop": True}).status == 200
+    assert list(reading)[-1] == {"error": "Request was cancelled"}
+    server.wait_until_free()
+
+
 MISTAKES: list[tuple[object, int, str]] = [
     (b"", 400, "failed to parse the request JSON buffer: The document is empty."),
     (b"[1]", 400, "it must be a JSON object"),
