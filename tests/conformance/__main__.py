@@ -29,7 +29,7 @@ def main(venv: Path) -> int:
     theirs = _ask_triton(venv)
     RECORDED.write_text(text_of(theirs), encoding="utf-8")
     with octavo() as server:
-        ours = script.run(server.grpc)
+        ours = script.run(server.grpc, server.http)
     found = differences(theirs, ours)
     print(*found, sep="\n")
     wrong = complaints(found, reasons())
@@ -42,11 +42,11 @@ def _ask_triton(venv: Path) -> dict[str, Data]:
     for _ in range(ATTEMPTS - 1):
         try:
             with real_triton(venv) as server:
-                return script.run(server.grpc)
+                return script.run(server.grpc, server.http)
         except ServerGone as crash:
             print(f"The real Triton is gone ({crash}); once more from the start.", file=sys.stderr)
     with real_triton(venv) as server:
-        return script.run(server.grpc)
+        return script.run(server.grpc, server.http)
 
 
 if __name__ == "__main__":

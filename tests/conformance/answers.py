@@ -4,7 +4,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -75,6 +75,20 @@ def refused(code: str, text: str) -> Data:
     return {"code": code, "text": words(text)}
 
 
+def http_response(status: int, headers: Mapping[str, str], body: bytes) -> Data:
+    """A reply over HTTP: its JSON, or its events, or its binary tensors after the JSON that describes them."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    data: Data = {"code": status, "type": lower.get("content-type", "").partition(";")[0]}
+    if data["type"] == "text/event-stream":
+        events = [json.loads(line.removeprefix(b"data: ")) for line in body.split(b"\n\n") if line]
+        return {**data, "reply": _without_repeats([_of_json(event) for event in events])}
+    length = int(lower.get("inference-header-content-length", len(body)))
+    reply = _of_json(json.loads(body[:length])) if body[:length].startswith((b"{", b"[")) else body[:length].decode()
+    if isinstance(reply, dict) and set(reply) == {"error"}:
+        return {**data, "text": words(reply["error"])}
+    return {**data, "reply": reply, "binary": body[length:].hex()}
+
+
 def words(text: str) -> str:
     """A text without what is free in it: the order of names, a language model's further inputs, why a model's own code failed."""
     text = re.sub(r"(?<=Got input\(s\) \[)[^\]]+", lambda names: ",".join(sorted(names[0].split(","))), text)
@@ -103,6 +117,24 @@ def text_of(data: Data) -> str:
 
 def _known(tensors: list[Data], model: str) -> dict[str, Data]:
     return {tensor["name"]: tensor for tensor in tensors if model != LLM or tensor["name"] in LLM_TENSORS}
+
+
+def _of_json(value: Any) -> Any:
+    """JSON with a language model's own words, the tensors that only a server of its own has, and times left out."""
+    value = _without_times(value)
+    if isinstance(value, dict):
+        for name in {"text_output"} & set(value):
+            value[name] = "<text>"
+        for group in {"inputs", "outputs", "input", "output"} & set(value):
+            if "shape" not in str(value[group]) or value.get("name") == LLM:
+                value[group] = _known(value[group], str(value.get("name")))
+    if isinstance(value, list) and all("state" in entry or set(entry) == {"name"} for entry in value):
+        return {f"{entry['name']} {entry.get('version', '-')}": _index_entry(entry) for entry in value}
+    return value
+
+
+def _without_repeats(items: list[Any]) -> list[Any]:
+    return [item for place, item in enumerate(items) if place == 0 or item != items[place - 1]]
 
 
 def _index_entry(entry: Data) -> Data:

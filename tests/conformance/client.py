@@ -1,6 +1,7 @@
 """The one client of both servers: calls with raw messages, so that a request may be as wrong as it likes."""
 
 import contextlib
+import http.client
 import queue
 import re
 import struct
@@ -77,10 +78,11 @@ class ServerGone(Exception):
 
 
 class Client:
-    """One connection to one server, used as a context."""
+    """One connection to one server's gRPC service, and calls of its HTTP service; used as a context."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+    def __init__(self, grpc_address: str, http_address: str) -> None:
+        self._channel = grpc.insecure_channel(grpc_address, options=[("grpc.max_receive_message_length", -1)])
+        self._http = http_address
 
     def call(self, rpc: str, request: Any) -> Data:
         """A unary RPC of the service, which is found by the type of its request."""
@@ -124,6 +126,18 @@ class Client:
                     call.cancel()
         waiting.put(None)
         return answers.stream(messages, *_status(call))
+
+    def http(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Data:
+        """One HTTP request, on a connection of its own."""
+        connection = http.client.HTTPConnection(self._http, timeout=TIMEOUT)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return answers.http_response(response.status, dict(response.getheaders()), response.read())
+        except OSError as error:
+            raise ServerGone(str(error)) from error
+        finally:
+            connection.close()
 
     def __enter__(self) -> "Client":
         return self

@@ -4,6 +4,7 @@ from conformance import backend
 from octavo.serving import frontend
 from octavo.serving.grpc import server
 from octavo.serving.grpc.infer import Answer, InferService
+from octavo.serving.http import infer as http_infer
 from octavo.serving.models import Route
 from octavo.wire import pb
 
@@ -19,7 +20,7 @@ class HostedInferService(InferService):
         return Answer(*backend.begin(model, request, route.version))
 
 
-server.InferService = HostedInferService
+server.InferService = http_infer.InferService = HostedInferService
 
 if __name__ == "__main__":
     frontend.main()

@@ -14,7 +14,7 @@ from conformance.octavo_server import octavo
 def test_every_difference_from_the_recorded_triton_has_its_reason() -> None:
     theirs = recorded()
     with octavo() as server:
-        ours = script.run(server.grpc)
+        ours = script.run(server.grpc, server.http)
     assert set(ours) == set(theirs), "the cases have changed: `make conformance` records them anew"
     wrong = complaints(differences(theirs, ours), reasons())
     assert not wrong, "\n".join(wrong)

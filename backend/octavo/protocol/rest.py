@@ -12,13 +12,14 @@ from octavo.errors import InvalidRequest, shown
 from octavo.protocol.json_body import decode, parameter
 from octavo.protocol.json_tensors import MISFIT, elements, packed, unpacked
 from octavo.protocol.parameters import MAX_PARAMETERS
-from octavo.protocol.rejection import check_count, prefixed
+from octavo.protocol.rejection import RejectedRequest, check_count, prefixed
 from octavo.protocol.tensors import MAX_TENSORS
 from octavo.wire import pb
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MAX_TENSOR_PARAMETERS = 8
 MAX_SHAPE = 32
+RESERVED = "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified."
 
 
 class Binary(NamedTuple):
@@ -87,6 +88,8 @@ def read_infer(body: bytes, json_length: int, model: str, version: str, num_inpu
     check_count(len(parsed.parameters), MAX_PARAMETERS, "parameters")
     request = pb.ModelInferRequest(model_name=model, model_version=version, id=parsed.id)
     for name, value in parsed.parameters.items():
+        if name.startswith("triton_"):
+            raise RejectedRequest(RESERVED)
         request.parameters[name].CopyFrom(parameter(name, value))
     at = json_length
     for tensor in parsed.inputs:

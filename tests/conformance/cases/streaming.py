@@ -14,7 +14,11 @@ AS_STATUS = [("triton_grpc_error", "true")]
 CODES = ("INTERNAL", "INVALID_ARG", "UNAVAILABLE", "UNSUPPORTED", "CANCELLED")
 
 
-def llm(id: str = "a", tokens: int = 4, stream: bool = True, **more: Any) -> pb.ModelInferRequest:
+# So many that no server has them all ready before it can write the first.
+TOKENS = 100
+
+
+def llm(id: str = "a", tokens: int = TOKENS, stream: bool = True, **more: Any) -> pb.ModelInferRequest:
     """A prompt for a language model. ``more``: parameters, and flags by the names of their tensors, from ``flag_`` on."""
     flags = {name.removeprefix("flag_"): more.pop(name) for name in list(more) if name.startswith("flag_")}
     sampling = json.dumps({"temperature": 0, "ignore_eos": True, "max_tokens": tokens}).encode()
