@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import grpc
 
-from octavo.serving.grpc.stream import InferStream
+from octavo.errors import InvalidRequest
+from octavo.serving.grpc.stream import ERROR_AS_STATUS, InferStream
 from octavo.serving.news import News
+from octavo.wire import pb
 
 
 class Answer:
@@ -58,3 +60,54 @@ async def status_after_drain() -> grpc.StatusCode:
 
 def test_a_client_that_has_sent_all_and_got_all_is_told_nothing_of_a_drain() -> None:
     assert {asyncio.run(status_after_drain()) for _ in range(30)} == {grpc.StatusCode.OK}
+
+
+class SlowClient(Client):
+    """Wants errors as a status, sends two requests, and takes a message only once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sent = [b"", b""]
+        self.ready, self.taken = asyncio.Event(), 0
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ((ERROR_AS_STATUS, "true"),)
+
+    async def read(self) -> object:
+        return self._sent.pop(0) if self._sent else await asyncio.Future()
+
+    async def write(self, _: bytes) -> None:
+        await self.ready.wait()
+        self.taken += 1
+
+
+class OneMessage(Answer):
+    """A generation that has one chunk."""
+
+    async def __anext__(self) -> None:
+        if self._over.is_set():
+            raise StopAsyncIteration
+        self._over.set()
+
+
+async def status_behind_a_message() -> None:
+    client, models, begun = SlowClient(), SimpleNamespace(exiting=False, news=News()), []
+    reply = SimpleNamespace(streamed=lambda _: pb.ModelStreamInferResponse())
+
+    def begin(*_: object, **__: object) -> SimpleNamespace:
+        begun.append(1)
+        if len(begun) == 2:
+            raise InvalidRequest("no")
+        return SimpleNamespace(generation=OneMessage(asyncio.Event()), reply=reply)
+
+    running = asyncio.ensure_future(InferStream(SimpleNamespace(begin=begin), models, client, 8).run())
+    await asyncio.sleep(0.01)
+    assert (len(begun), client.taken, client.status) == (2, 0, grpc.StatusCode.OK)
+    client.ready.set()
+    await running
+    assert (client.taken, client.status) == (1, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def test_an_error_as_status_waits_for_the_message_that_is_on_its_way() -> None:
+    """gRPC refuses to send a status meanwhile, and the client would wait for ever."""
+    asyncio.run(status_behind_a_message())

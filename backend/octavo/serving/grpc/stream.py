@@ -50,6 +50,9 @@ class InferStream:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             # Whoever has sent everything may be done in the same moment in which its last request fails.
             error = (self._failed if self._failed in done else next(iter(done))).result()
+            if error is not None:
+                # No status can be sent while a message is on its way; from here on none is.
+                await self._writing.acquire()
         finally:
             for task in (*ends, *self._open):
                 task.cancel()
