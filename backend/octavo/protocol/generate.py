@@ -21,7 +21,7 @@ from octavo.protocol.json_tensors import unpacked as values_of
 from octavo.protocol.parameters import MAX_PARAMETERS, read_sampling_json
 from octavo.protocol.rejection import check_count
 from octavo.protocol.sampling_fields import MAX_JSON_BYTES
-from octavo.protocol.tensors import datatype_name
+from octavo.protocol.tensors import datatype_name, text_of
 from octavo.protocol.triton import HIDDEN
 from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
@@ -125,7 +125,7 @@ def _add_tensor(request: pb.ModelInferRequest, name: str, datatype: str, dims: S
 def _values(name: str, datatype: str, value: msgspec.Raw) -> list[Any]:
     """The elements of an input; for one of strings, JSON that is no string stands for its own text."""
     if datatype == "BYTES" and _OBJECTS.match(memoryview(value)):
-        return [bytes(value).decode()]
+        return [text_of(name, bytes(value))]
     return elements(name, datatype, value)
 
 

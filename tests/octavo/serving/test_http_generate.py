@@ -110,6 +110,7 @@ MISTAKES: list[tuple[object, int, str]] = [
     (generate_body(parameters=[1]), 400, "Expected JSON object for keyword: 'parameters'"),
     (generate_body(id=1), 400, "Unable to parse 'id'"),
     (generate_body(details="yes"), 400, "details must be true or false."),
+    (b'{"messages": [{"role": "user", "\xa2ontent": "Hi"}]}', 400, "The input 'messages' must be valid UTF-8"),
     (generate_body(stop=["a"] * 100), 400, "stop must hold at most 32 strings"),
     (generate_body(stop=[{}] * 10), 400, "stop must be a string or a list of strings"),
     (generate_body(logit_bias={"x": 1}), 400, "logit_bias"),
