@@ -26,7 +26,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``weights`` is a folder (a Hugging Face snapshot) or one ``.gguf`` file. ``None`` leaves a choice to the engine: the
     model's own dtype and length, a page size by device, a KV budget from ``gpu_memory_utilization`` (on a CPU: 512 MiB).
     ``itl_target_ms``: what a step may take while requests decode; prompts that arrive meanwhile are computed in chunks that
-    keep to it, within ``max_num_batched_tokens``. ``device`` is "cpu", "cuda[:i]" or "auto": a GPU if the engine finds one.
+    keep to it, within ``max_num_batched_tokens``. ``deterministic``: a greedy or seeded answer is the same under any load, bit for
+    bit, on the same machine; that costs speed. ``device`` is "cpu", "cuda[:i]" or "auto": a GPU if the engine finds one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     itl_target_ms: float | None = None
+    deterministic: bool = False
     scheduling_policy: SchedulingPolicy = SchedulingPolicy.FCFS
     seed: int = 0
     max_logprobs: int = 20

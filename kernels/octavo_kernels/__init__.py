@@ -35,10 +35,14 @@ class Kernels(NamedTuple):
     sample: Callable[..., torch.Tensor]
 
 
-def for_device(device: torch.device) -> Kernels:
-    """The kernels for ``device``: Triton on CUDA, plain torch on a CPU (Triton is then never imported).
+def for_device(device: torch.device, invariant: bool = False) -> Kernels:
+    """The kernels for ``device``: Triton on CUDA, plain torch anywhere else (Triton is then never imported).
 
-    Those for ``meta``, whose tensors have no memory, are CUDA's: see ``precompile``.
+    ``invariant``: those of which each row's, and each token's, result is the same bits whatever else is computed with it.
     """
-    package = "octavo_kernels" if device.type in {"cuda", "meta"} else "octavo_kernels.reference"
-    return Kernels(*(getattr(import_module(f"{package}.{name}"), name) for name in Kernels._fields))
+    package = "octavo_kernels" if device.type == "cuda" else "octavo_kernels.reference"
+    kernels = Kernels(*(getattr(import_module(f"{package}.{name}"), name) for name in Kernels._fields))
+    if not invariant:
+        return kernels
+    others = import_module(f"{package}.invariant")
+    return kernels._replace(**{name: getattr(others, name) for name in others.__all__})

@@ -1,7 +1,8 @@
 """Causal attention of chunks of queries over their rows' pages, in Triton; on Hopper see ``paged_prefill_hopper``. No scheduler.
 
 A program takes a tile of consecutive queries of one row for all heads that share a KV head (token-major), so keys and values are
-read once a group. Tiles that every query sees in full need no mask; the rest, at the diagonal, come last.
+read once a group. Tiles that every query sees in full need no mask; the rest, at the diagonal, come last. When all tiles are masked
+ALIKE, every query sums its tiles by the same code, whatever queries lie beside it.
 """
 
 import torch
@@ -11,13 +12,15 @@ import triton.language as tl
 from octavo_kernels.paged_decode import _LOG2_E, fold, load_tile, tile_offsets
 from octavo_kernels.paged_prefill_hopper import fits_hopper, prefill_on_hopper
 
+_MANY = 64  # packed queries that fill the largest tile
 
-@triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=["table_ptr", "lengths_ptr"])
+
+@triton.jit(do_not_specialize=["table_stride"])
 def _prefill_kernel(
     q_ptr, kv_ptr, table_ptr, cu_query_ptr, lengths_ptr, out_ptr,
     q_stride, page_stride, side_stride, head_stride, table_stride, scale,
     KV_HEADS: tl.constexpr, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr, TILE: tl.constexpr, ALIKE: tl.constexpr,
 ):  # fmt: skip
     BLOCK_Q: tl.constexpr = BLOCK_M // GROUP
     row = tl.program_id(2).to(tl.int64)
@@ -45,7 +48,7 @@ def _prefill_kernel(
     mass = tl.zeros((BLOCK_M,), tl.float32)
     position = known + query
     end = tl.minimum(known + first_query + BLOCK_Q, length)
-    whole = (known + first_query + 1) // TILE
+    whole = 0 if ALIKE else (known + first_query + 1) // TILE
     for tile in range(0, whole):
         offset, inside = tile_offsets(table_ptr, tile * TILE, end, page_stride, HEAD_DIM, PAGE, TILE)
         keys = load_tile(keys_ptr, offset, inside, HEAD_DIM, BLOCK_D, MASKED=False)
@@ -61,7 +64,7 @@ def _prefill_kernel(
         acc, peak, mass = fold(scores, values, acc, peak, mass)
 
     out_at = out_ptr + (token * KV_HEADS * GROUP + head)[:, None] * HEAD_DIM + dim[None, :]
-    tl.store(out_at, (acc / mass[:, None]).to(out_ptr.dtype.element_ty), packed)
+    tl.store(out_at, (acc / tl.where(mass > 0, mass, 1)[:, None]).to(out_ptr.dtype.element_ty), packed)
 
 
 def paged_prefill(
@@ -81,16 +84,31 @@ def paged_prefill(
     """
     if fits_hopper(q, kv):
         return prefill_on_hopper(q, kv, page_table, cu_query, context_lens, scale)
+    return prefill_anywhere(q, kv, page_table, cu_query, context_lens, max_query_len, scale, alike=False)
+
+
+def prefill_anywhere(
+    q: torch.Tensor,
+    kv: torch.Tensor,
+    page_table: torch.Tensor,
+    cu_query: torch.Tensor,
+    context_lens: torch.Tensor,
+    max_query_len: int,
+    scale: float,
+    alike: bool,
+) -> torch.Tensor:
+    """``paged_prefill`` by the portable kernel; ``alike``: a query's result depends on nothing but itself and its row's tokens."""
     tokens, heads, head_dim = q.shape
     _, _, kv_heads, page_size, _ = kv.shape
     out = torch.empty((tokens, heads, head_dim), dtype=q.dtype, device=q.device)
     group, block_d = heads // kv_heads, triton.next_power_of_2(head_dim)
-    block_m, tile, warps, stages = _tiling(max_query_len * group, block_d, q.element_size())
+    block_m, tile, warps, stages = _tiling(_MANY if alike else max_query_len * group, block_d, q.element_size())
     _prefill_kernel[(triton.cdiv(max_query_len, block_m // group), kv_heads, context_lens.shape[0])](
         q, kv, page_table, cu_query, context_lens, out,
         q.stride(0), *kv.stride()[:3], page_table.stride(0), scale * _LOG2_E,
         KV_HEADS=kv_heads, GROUP=group, HEAD_DIM=head_dim, PAGE=page_size,
-        BLOCK_M=block_m, BLOCK_D=block_d, TILE=tile, num_warps=warps, num_stages=stages,
+        BLOCK_M=block_m, BLOCK_D=block_d, TILE=tile, ALIKE=alike,
+        num_warps=warps, num_stages=stages, enable_fp_fusion=not alike,
     )  # fmt: skip
     return out
 
@@ -100,5 +118,5 @@ def _tiling(packed_queries: int, block_d: int, element_size: int) -> tuple[int, 
     if element_size == 4:
         return 32, 32, 4, 1
     if block_d > 128:
-        return min(64, max(16, triton.next_power_of_2(packed_queries))), 32, 8, 2
-    return min(64, max(16, triton.next_power_of_2(packed_queries))), 64, 4, 2
+        return min(_MANY, max(16, triton.next_power_of_2(packed_queries))), 32, 8, 2
+    return min(_MANY, max(16, triton.next_power_of_2(packed_queries))), 64, 4, 2

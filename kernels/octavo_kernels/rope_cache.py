@@ -114,13 +114,30 @@ def rope_cache(
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D], written in place.
     ``q_norm``, ``k_norm``: [D], RMSNorm weights applied to each head before the rotation, with ``eps``.
     """
+    # Many tokens fill the device with all their heads a program; of few, a token's heads are spread.
+    numbers = 8192 if qkv.shape[0] >= _MANY_TOKENS else 1024
+    return rope_cache_by(numbers, qkv, positions, cos_sin, slots, kv, num_heads, num_kv_heads, q_norm, k_norm, eps)
+
+
+def rope_cache_by(
+    numbers: int,
+    qkv: torch.Tensor,
+    positions: torch.Tensor,
+    cos_sin: torch.Tensor,
+    slots: torch.Tensor,
+    kv: torch.Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    q_norm: torch.Tensor | None,
+    k_norm: torch.Tensor | None,
+    eps: float,
+) -> torch.Tensor:
+    """``rope_cache`` with as many heads a program as have ``numbers`` numbers: this decides in which order a head is summed."""
     page_size, head_dim = kv.shape[3:]
     tokens, heads, rot = qkv.shape[0], num_heads + 2 * num_kv_heads, cos_sin.shape[1]
     q = torch.empty((tokens, num_heads, head_dim), dtype=qkv.dtype, device=qkv.device)
     if tokens:
-        # Many tokens fill the device with all their heads a program; of few, a token's heads are spread.
-        block_h = max(1, (8192 if tokens >= _MANY_TOKENS else 1024) // triton.next_power_of_2(head_dim))
-        block_h = min(block_h, triton.next_power_of_2(heads))
+        block_h = min(max(1, numbers // triton.next_power_of_2(head_dim)), triton.next_power_of_2(heads))
         launch = pdl(qkv.device)
         _rope_cache_kernel[(tokens, triton.cdiv(heads, block_h))](
             qkv, positions, cos_sin, slots, kv, qkv if q_norm is None else q_norm, qkv if k_norm is None else k_norm, q,

@@ -5,6 +5,8 @@ for rows whose edge lies among too many tokens for that, another pass by many pr
 leaves a kernel at once that it does not need: a greedy one costs one read of its logits in any batch.
 """
 
+from typing import NamedTuple
+
 import torch
 import triton
 
@@ -22,6 +24,13 @@ _TILE = 4096  # tokens that it looks at together
 _PASS_BLOCK = 1024
 _PROGRAMS, _SPLITS = 512, 128  # of the second pass: about how many in all, and how many a row at most
 _CAPACITY = 8192  # candidates that it may collect
+
+
+class Share(NamedTuple):
+    """What one program takes of a row: ``block`` tokens in the first pass, one of ``splits`` parts in the second."""
+
+    block: int
+    splits: int
 
 
 def sample(
@@ -45,23 +54,29 @@ def sample(
     (int64 [R]) and counter (t // 4, ``positions`` int64 [R] modulo 2**32, ``sample_index`` int32 [R],
     0), whatever the batch.
     """
+    rows = logits.shape[0]
+    share = Share(1024 if rows <= 4 else 2048, min(_SPLITS, max(1, _PROGRAMS // max(1, rows))))
+    return sample_by(share, logits, (temperature, top_k, top_p, min_p, seeds, sample_index, positions), out)
+
+
+def sample_by(share: Share, logits: torch.Tensor, options: tuple[torch.Tensor, ...], out: torch.Tensor | None) -> torch.Tensor:
+    """``sample`` with a given ``share``, on which the last digits of a row's sums depend."""
     rows, vocabulary = logits.shape
     device = logits.device
     out = torch.empty(rows, dtype=torch.int64, device=device) if out is None else out
     if not rows:
         return out
-    block = 1024 if rows <= 4 else 2048
-    blocks, groups, pass_blocks = (triton.cdiv(vocabulary, size) for size in (block, _GROUP, _PASS_BLOCK))
+    blocks, groups, pass_blocks = (triton.cdiv(vocabulary, size) for size in (share.block, _GROUP, _PASS_BLOCK))
     max_groups, max_blocks, max_pass_blocks = (triton.next_power_of_2(number) for number in (groups, blocks, pass_blocks))
-    splits = min(pass_blocks, _SPLITS, max(1, _PROGRAMS // rows))
+    splits = min(pass_blocks, share.splits)
     group_peak, block_peak, block_mass, weight = _scratch(rows, (groups, blocks, blocks, 2 * splits), torch.float32, device)
     found, winner, state = _scratch(rows, (_CAPACITY, pass_blocks, 8), torch.int32, device)
-    options = temperature, top_k, top_p, min_p, seeds, sample_index, positions
+    temperature, top_k, _, min_p, seeds, sample_index, positions = options
     stride = logits.stride(0)
     pdl_on, launch = pdl(device)
     scan_kernel[(blocks, rows)](
         logits, *options, group_peak, block_peak, block_mass, winner, stride, vocabulary, groups,
-        BLOCK=block, GROUP=_GROUP, PDL=pdl_on, num_warps=4, maxnreg=64, **launch,
+        BLOCK=share.block, GROUP=_GROUP, PDL=pdl_on, num_warps=4, maxnreg=64, **launch,
     )  # fmt: skip
     settle_kernel[(rows,)](
         logits, *options, group_peak, block_peak, block_mass, winner, found, state, out, stride, vocabulary, groups, blocks,

@@ -100,7 +100,7 @@ def multiply(kernels: Kernels, width: int, ffn: int) -> None:
 def main(
     capability: int, models: list[Attention], widths: list[tuple[int, int]], chunks: list[int], vocabularies: list[int]
 ) -> None:
-    kernels = for_device(torch.device("cuda"))
+    kernels, invariant = (for_device(torch.device("cuda"), which) for which in (False, True))
     stop_after_compiling()
     driver.set_active(NamedTarget(capability))
     hopper.is_hopper = lambda device: capability == 90
@@ -109,6 +109,7 @@ def main(
     kernels.swiglu(x)
     for width, ffn in widths:
         multiply(kernels, width, ffn)
+        multiply(invariant, width, ffn)
     real, whole, wide = torch.zeros(2), torch.zeros(2, dtype=torch.int32), torch.zeros(2, dtype=torch.int64)
     for vocabulary in vocabularies:
         logits, seen = torch.zeros(2, vocabulary), torch.zeros(2, vocabulary, dtype=torch.int16)
@@ -118,6 +119,7 @@ def main(
         kernels.sample(torch.zeros(8, vocabulary), real, whole, real, real, wide, whole, wide)
     for model in models:
         launch(kernels, model, chunks)
+        launch(invariant, model, chunks[:1])
 
 
 if __name__ == "__main__":

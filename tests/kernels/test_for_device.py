@@ -19,6 +19,14 @@ def test_twin_has_the_signature_of_its_kernel_and_both_have_a_test(name: str) ->
     assert (Path(__file__).parent / f"test_{name}.py").exists()
 
 
+@pytest.mark.parametrize("name", Kernels._fields)
+def test_the_invariant_ones_have_the_arguments_of_the_others(name: str) -> None:
+    plain = getattr(for_device(torch.device("cpu")), name)
+    kernel, twin = (getattr(for_device(torch.device(device), invariant=True), name) for device in ("cuda", "cpu"))
+    assert inspect.signature(kernel) == inspect.signature(twin)
+    assert [*inspect.signature(twin).parameters] == [*inspect.signature(plain).parameters]
+
+
 def test_a_cpu_needs_no_triton() -> None:
     script = (
         "import sys; sys.modules['triton'] = None; import torch; from octavo_kernels import for_device;"

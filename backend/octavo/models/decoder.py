@@ -52,7 +52,7 @@ class Decoder:
         self.max_len = shape.max_len
         self.weights_bytes = _bytes(weights)
         self._weights = weights
-        self._kernels = for_device(device)
+        self._kernels = for_device(device, precision.invariant)
         self._scale = shape.head_dim**-0.5
         self._cos_sin = shape.rope.table(shape.max_len, device)
 

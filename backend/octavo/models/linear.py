@@ -11,6 +11,7 @@ from typing import NamedTuple, TypedDict, Unpack
 import torch
 
 from octavo_kernels import for_device
+from octavo_kernels.reference import invariant as row_by_row
 from octavo_kernels.reference.linear import surround
 
 FLOAT16_MAX = 65504.0
@@ -18,17 +19,21 @@ PACKED_ROWS = 512  # FBGEMM pads the input's dimension to a multiple of it
 
 
 class Precision(NamedTuple):
-    """``weights``: what the weights are rounded to. ``activations``: hidden states and the KV cache. ``packed``: by FBGEMM."""
+    """``weights``: what the weights are rounded to. ``activations``: hidden states and the KV cache. ``packed``: by FBGEMM.
+
+    ``invariant``: by the kernels of which a token's result does not depend on what else is computed.
+    """
 
     weights: torch.dtype
     activations: torch.dtype
     packed: bool
+    invariant: bool = False
 
 
-def precision_for(dtype: torch.dtype, device: torch.device) -> Precision:
+def precision_for(dtype: torch.dtype, device: torch.device, invariant: bool = False) -> Precision:
     """How a model of ``dtype`` is computed on ``device``: as it is, or with packed weights and float32 activations."""
     packed = device.type == "cpu" and dtype != torch.float32 and "fbgemm" in torch.backends.quantized.supported_engines
-    return Precision(dtype, torch.float32 if packed else dtype, packed)
+    return Precision(dtype, torch.float32 if packed else dtype, packed, invariant)
 
 
 class Surroundings(TypedDict, total=False):
@@ -46,9 +51,9 @@ class Surroundings(TypedDict, total=False):
 class DenseLinear:
     """``x @ weight.T + bias`` by the device's kernels."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
-        """``weight`` [out, in] and ``bias`` [out] in the dtype of the activations."""
-        self._multiply = for_device(weight.device).linear
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, invariant: bool = False) -> None:
+        """``weight`` [out, in] and ``bias`` [out] in the dtype of the activations. ``invariant``: see ``Precision``."""
+        self._multiply = for_device(weight.device, invariant).linear
         self._weight = weight
         self._bias = bias
         self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
@@ -61,15 +66,19 @@ class DenseLinear:
 class PackedLinear:
     """``x @ weight.T + bias`` for float32 ``x``, the weight packed as float16 by FBGEMM."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
-        """``weight`` [out, in], of magnitudes up to 65504, and ``bias`` [out], which stays float32."""
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, invariant: bool = False) -> None:
+        """``weight`` [out, in], of magnitudes up to 65504, and ``bias`` [out], which stays float32.
+
+        ``invariant``: see ``Precision``.
+        """
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), None if bias is None else bias.float())
         self._multiply = torch.ops.quantized.linear_dynamic_fp16.default
+        self._surround = row_by_row.surround if invariant else surround
         self.nbytes = 2 * weight.shape[0] * (-(-weight.shape[1] // PACKED_ROWS) * PACKED_ROWS)
 
     def __call__(self, x: torch.Tensor, **around: Unpack[Surroundings]) -> torch.Tensor:
         """[T, in] to [T, out]."""
-        return surround(lambda x: self._multiply(x, self._packed), x, **around)
+        return self._surround(lambda x: self._multiply(x, self._packed), x, **around)
 
 
 Linear = DenseLinear | PackedLinear
@@ -80,5 +89,6 @@ def make_linear(weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor],
     weight = weights[0] if len(weights) == 1 else torch.cat(list(weights))
     bias = torch.cat(list(biases)) if biases else None
     if precision.packed and weight.abs().max() <= FLOAT16_MAX:
-        return PackedLinear(weight, bias)
-    return DenseLinear(weight.to(precision.activations), None if bias is None else bias.to(precision.activations))
+        return PackedLinear(weight, bias, precision.invariant)
+    bias = None if bias is None else bias.to(precision.activations)
+    return DenseLinear(weight.to(precision.activations), bias, precision.invariant)

@@ -57,7 +57,7 @@ def load_outline(config: EngineConfig) -> Decoder:
 
 def _resolve(config: EngineConfig, shape: ModelShape, device: torch.device) -> tuple[ModelShape, Precision]:
     shape = replace(shape, max_len=_max_len(config, shape))
-    return shape, precision_for(_dtype(config, shape), device)
+    return shape, precision_for(_dtype(config, shape), device, config.deterministic)
 
 
 def _open_gguf(path: Path) -> tuple[dict[str, Any], Checkpoint]:

@@ -1,8 +1,8 @@
 """The one table of engine arguments: what becomes of each key that a ``model.json`` may hold. Knows names, not their types.
 
-The names are those of vLLM's engine arguments up to 0.26, older spellings included, and our own ``max_queue_size``. A key is
-honoured (a field of ``ModelSettings``), or accepted without effect and logged, or refused by name unless its value asks for
-nothing. A value of null always asks for nothing.
+The names are those of vLLM's engine arguments up to 0.26, older spellings included, and our own ``max_queue_size``,
+``itl_target_ms`` and ``deterministic``. A key is honoured (a field of ``ModelSettings``), or accepted without effect and logged, or
+refused by name unless its value asks for nothing. A value of null always asks for nothing.
 """
 
 import difflib
@@ -32,7 +32,7 @@ class EngineArgument(NamedTuple):
 _HONOURED = """
 model tokenizer revision tokenizer_revision download_dir hf_token load_format dtype device max_model_len max_num_seqs
 max_num_batched_tokens gpu_memory_utilization kv_cache_memory_bytes block_size enable_prefix_caching enable_chunked_prefill
-itl_target_ms scheduling_policy seed max_logprobs max_queue_size hf_overrides
+itl_target_ms deterministic scheduling_policy seed max_logprobs max_queue_size hf_overrides
 """
 
 _NO_EFFECT = {

@@ -42,8 +42,8 @@ def _length(value: object) -> object:
 class ModelSettings(BaseModel):
     """The honoured engine arguments, under vLLM's names and with vLLM's meanings; None leaves the choice to the engine.
 
-    Numbers and booleans may be given as strings, as vllm_backend's users do. ``max_queue_size`` is ours: how many requests
-    may wait before more are refused.
+    Numbers and booleans may be given as strings, as vllm_backend's users do. Ours are ``max_queue_size``, how many requests may
+    wait before more are refused, and ``itl_target_ms`` and ``deterministic``, see ``EngineConfig``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +66,7 @@ class ModelSettings(BaseModel):
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     itl_target_ms: float | None = Field(default=None, gt=0)
+    deterministic: bool = False
     scheduling_policy: SchedulingPolicy = SchedulingPolicy.FCFS
     seed: int = 0
     max_logprobs: int = Field(default=20, ge=0)

@@ -35,6 +35,7 @@ def engine_config(name: str, version: int, settings: ModelSettings, source: Sour
         enable_prefix_caching=settings.enable_prefix_caching,
         enable_chunked_prefill=settings.enable_chunked_prefill,
         itl_target_ms=settings.itl_target_ms,
+        deterministic=settings.deterministic,
         scheduling_policy=settings.scheduling_policy,
         seed=settings.seed,
         max_logprobs=settings.max_logprobs,

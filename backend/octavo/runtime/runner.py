@@ -40,7 +40,7 @@ class ModelRunner:
             prepare(device)
             free_before = _free_bytes(device)
             decoder = load_model(config, device)
-        kernels, courier = for_device(device), Courier(device)
+        kernels, courier = for_device(device, config.deterministic), Courier(device)
         self.runs_ahead = 1 if on_gpu else 0
         self._steps = Steps(decoder, kernels, page_size, config.max_num_seqs, courier, device)
         self.kv_spec = self._steps.kv_spec

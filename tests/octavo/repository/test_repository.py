@@ -58,6 +58,7 @@ def test_every_engine_setting_comes_from_model_json(root: Path, add_model) -> No
         "max_logprobs": 7,
         "max_queue_size": 9,
         "itl_target_ms": 12.5,
+        "deterministic": True,
         "hf_overrides": {"a": 1},
         "device": "cuda:1",
     }
