@@ -29,12 +29,11 @@ def rehearsal(config: EngineConfig, max_model_len: int) -> Iterator[StepInput]:
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
     longest = min(config.max_num_batched_tokens, max_model_len)
     most = min(config.max_num_batched_tokens, rows * longest)
-    yield _step([longest], 0, context)
+    yield _step(_chunks(most, longest, rows), 0, context)  # the most tokens, the most samples, and all but the longest chunk
     yield _step([1] * rows, rows, context)
-    yield _step([most // rows] * rows, 0, context)
     yield _step([1], 0, context, PENALISED)
-    for tokens in sorted({*_powers(min(most, MANY)), most}):
-        yield _step(_chunks(tokens, longest), 0, context)
+    for tokens in _powers(min(most, MANY)):
+        yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context)
     for decodes in sorted({*_powers(rows - 1), rows - 1} - {0}):
         yield _step([1] * decodes + [1], decodes, context)
 
@@ -43,8 +42,12 @@ def _powers(most: int) -> list[int]:
     return [2**exponent for exponent in range(most.bit_length())]
 
 
-def _chunks(tokens: int, longest: int) -> list[int]:
-    return [longest] * (tokens // longest) + [tokens % longest] * (tokens % longest > 0)
+def _chunks(tokens: int, longest: int, rows: int) -> list[int]:
+    """``tokens`` in chunks of ``rows`` prompts, the first of them as long as that lets them be."""
+    chunks: list[int] = []
+    while len(chunks) < rows:
+        chunks.append(min(longest, tokens - sum(chunks) - (rows - len(chunks) - 1)))
+    return chunks
 
 
 def _step(query_lens: Sequence[int], num_decodes: int, context: int, sampling: SamplingParams = SAMPLING) -> StepInput:
