@@ -11,19 +11,19 @@ _LENGTH = struct.Struct("<I")
 
 
 class StringTensor(NamedTuple):
-    """An input that should hold ``count`` strings. Triton's core counts them; that one is cut short its backends find."""
+    """An input that should hold ``expected`` strings. Triton's core counts them; that one is cut short its backends find."""
 
     model: str
     request_id: str
     name: str
-    count: int
+    expected: int
 
     def unpack(self, raw: bytes) -> list[bytes]:
         """Length-prefixed strings; the prefix is 4 bytes, little-endian. Raises ``RejectedRequest`` or ``InvalidRequest``."""
         strings: list[bytes] = []
         at = 0
         while at < len(raw):
-            if len(strings) == self.count:
+            if len(strings) == self.expected:
                 raise self._too_many()
             left = len(raw) - at
             if left < _LENGTH.size:
@@ -46,14 +46,14 @@ class StringTensor(NamedTuple):
 
     def check(self, strings: Sequence[bytes]) -> Sequence[bytes]:
         """``strings``, if they are as many as there should be. Raises ``RejectedRequest``."""
-        if len(strings) < self.count:
-            raise self._refusal(f"expected {self.count} string elements for", f"got {len(strings)}")
-        if len(strings) > self.count:
+        if len(strings) < self.expected:
+            raise self._refusal(f"expected {self.expected} string elements for", f"got {len(strings)}")
+        if len(strings) > self.expected:
             raise self._too_many()
         return strings
 
     def _too_many(self) -> RejectedRequest:
-        return self._refusal(f"unexpected number of string elements {self.count + 1} for", f"expecting {self.count}")
+        return self._refusal(f"unexpected number of string elements {self.expected + 1} for", f"expecting {self.expected}")
 
     def _refusal(self, what: str, details: str) -> RejectedRequest:
         return prefixed(self.request_id, f"{what} inference input '{self.name}' for model '{self.model}', {details}")
