@@ -4,7 +4,7 @@ The names are those of its ensemble, of its core model and of its LLM-API model.
 width, alone or once per prompt, and an empty string in a list of words asks for nothing, as those clients mean it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from octavo.errors import InvalidRequest, Unsupported
@@ -61,6 +61,8 @@ FLAGS = {
     "return_log_probs": "return_cumulative_logprob",
     "sampling_param_exclude_input_from_output": "exclude_input_in_output",
 }
+# Outputs of another name, each with the flag of another name that asks for it.
+OUTPUTS = {"cum_log_probs": ("cumulative_logprob", "return_log_probs")}
 # Flags for what is not answered: false changes nothing, true is refused.
 _UNANSWERED = (
     "return_context_logits",
@@ -112,6 +114,15 @@ def option_names(options: Mapping[str, Any]) -> dict[str, Any]:
         elif value != "":
             _put(ours, alias.name, value if isinstance(value, str) else [value], name)
     return ours
+
+
+def output_names(asked: Iterable[str], given: Collection[str], listed: Collection[str]) -> tuple[str, ...]:
+    """What to call the outputs that are ``asked`` for: as they are ``listed``; if none is, as the flags ``given`` call them."""
+    renamed = {ours: theirs for theirs, (ours, flag) in OUTPUTS.items() if flag in given}
+    if not listed:
+        return tuple(renamed.get(name, name) for name in asked)
+    theirs = {ours: theirs for theirs, (ours, _) in OUTPUTS.items()}
+    return tuple(name for ours in asked for name in (ours, theirs.get(ours, "")) if name in listed)
 
 
 def _put(into: dict[str, Any], name: str, value: Any, given: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from octavo.errors import InvalidRequest, Unsupported
-from octavo.protocol.aliases import ALIASES, option_names, translate
+from octavo.protocol.aliases import ALIASES, OUTPUTS, option_names, output_names, translate
 from octavo.protocol.parameters import RequestParameters, read_parameters, read_sampling_json
 from octavo.protocol.prompts import read_prompts
 from octavo.protocol.rejection import check_id
@@ -72,7 +72,8 @@ class TritonModel:
         self._name = config.name
         self._version = version
         self._inputs = HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}
-        self._outputs = {t.name: datatype_name(t.data_type) for t in config.output}
+        declared = {t.name: datatype_name(t.data_type) for t in config.output}
+        self._outputs = declared | {theirs: declared[ours] for theirs, (ours, _) in OUTPUTS.items() if ours in declared}
 
     def read(self, request: pb.ModelInferRequest, unary: bool = False) -> TritonCall | TritonStop:
         """The call that ``request`` is. A ``unary`` one is never streamed. Raises ``OctavoError`` with Triton's texts."""
@@ -90,7 +91,8 @@ class TritonModel:
             raise Unsupported("The sampling parameter 'prompt_logprobs' is not served over this interface yet; leave it out.")
         stream = _flag(tensors, "stream", False)
         prompts = read_prompts(tensors, _shape(request, "input_ids"))
-        outputs = self._outputs_of(request, tensors)
+        asked = ["text_output", *(name for name, flag in OPTIONAL_OUTPUTS.items() if _flag(tensors, flag, False))]
+        outputs = output_names(asked, given, {output.name for output in request.outputs})
         return TritonCall(
             request=GenerateRequest(
                 model=self._name,
@@ -113,12 +115,6 @@ class TritonModel:
         if not request.id:
             raise InvalidRequest("A request with stop must have the id of the requests that it is to end.")
         return TritonStop(self._name, request.id, parameters.empty_final)
-
-    def _outputs_of(self, request: pb.ModelInferRequest, tensors: Mapping[str, list[Element]]) -> tuple[str, ...]:
-        """Outputs that are asked for, less those that the request does not list when it lists any."""
-        asked = ["text_output", *(name for name, flag in OPTIONAL_OUTPUTS.items() if _flag(tensors, flag, False))]
-        listed = {output.name for output in request.outputs}
-        return tuple(name for name in asked if not listed or name in listed)
 
 
 def _flag(tensors: Mapping[str, list[Element]], name: str, default: bool) -> bool:
@@ -157,6 +153,6 @@ def _prefixes(tensors: Mapping[str, list[Element]], prompts: list[Prompt], strea
 
 def _with_needed_logprobs(sampling: SamplingParams, outputs: tuple[str, ...]) -> SamplingParams:
     """A cumulative logprob needs those of the chosen tokens."""
-    if sampling.logprobs is not None or "cumulative_logprob" not in outputs:
+    if sampling.logprobs is not None or not {"cumulative_logprob", "cum_log_probs"} & set(outputs):
         return sampling
     return msgspec.structs.replace(sampling, logprobs=0)

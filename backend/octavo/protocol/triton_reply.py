@@ -28,6 +28,7 @@ _DATATYPES = {
     "text_output": "BYTES",
     "finish_reason": "BYTES",
     "cumulative_logprob": "FP32",
+    "cum_log_probs": "FP32",
     "logprobs": "BYTES",
     "num_input_tokens": "UINT32",
     "num_output_tokens": "UINT32",
@@ -80,7 +81,7 @@ class TritonReply:
                 data = _strings(self._texts(samples))
             case "finish_reason":
                 data = _strings(str(sample.finish_reason) for sample in samples)
-            case "cumulative_logprob":
+            case "cumulative_logprob" | "cum_log_probs":
                 data = _pack("f", [max(sample.cumulative_logprob or 0.0, _LOWEST_FLOAT) for sample in samples])
             case "logprobs":
                 data = _strings(self._logprobs(sample) for sample in samples)

@@ -9,9 +9,9 @@ from octavo.protocol.aliases import ALIASES, FLAGS, OPTIONS
 from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.sampling_fields import UNSUPPORTED
 from octavo.protocol.triton import TritonStop
-from octavo.protocol.triton_reply import StopReply
+from octavo.protocol.triton_reply import StopReply, TritonReply
 from octavo.sampling import SamplingParams
-from octavo.text.request import GenerateChunk
+from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import pb
 
 TYPES = {"BYTES": object, "BOOL": bool, "INT32": np.int32, "INT64": np.int64, "UINT64": np.uint64, "FP32": np.float32}
@@ -61,7 +61,7 @@ def test_an_ensembles_request_is_understood(model):
         )
     )
     assert call.request.stream
-    assert call.outputs == ("text_output", "cumulative_logprob")
+    assert call.outputs == ("text_output", "cum_log_probs")
     assert call.request.sampling == SamplingParams(
         max_tokens=7,
         stop=("END", "."),
@@ -119,6 +119,28 @@ def test_an_llm_api_request_is_understood(model):
     assert call.request.sampling == SamplingParams(
         max_tokens=4, temperature=0.5, top_p=0.5, top_k=3, stop=("x",), seed=1, frequency_penalty=0.5, presence_penalty=0.5
     )
+
+
+@pytest.mark.parametrize("flag", ["return_log_probs", "return_cumulative_logprob"])
+@pytest.mark.parametrize(
+    ("listed", "outputs"),
+    [
+        (["cum_log_probs"], ("cum_log_probs",)),
+        (["text_output", "cumulative_logprob"], ("text_output", "cumulative_logprob")),
+        (["text_output"], ("text_output",)),
+    ],
+)
+def test_an_output_goes_by_the_name_that_is_listed(model, flag, listed, outputs):
+    request = request_of(**{flag: ([[True]], "BOOL")})
+    for name in listed:
+        request.outputs.add(name=name)
+    call = model.read(request)
+    assert call.outputs == outputs
+    assert call.request.sampling.logprobs == (None if outputs == ("text_output",) else 0)
+    response = TritonReply(call, str).unary(GenerateChunk([SampleDelta("x", [1], "stop", None, -0.5)], True, [[1]]))
+    assert [output.name for output in response.outputs] == list(outputs)
+    if call.request.sampling.logprobs == 0:
+        assert response.raw_output_contents[-1] == np.float32(-0.5).tobytes()
 
 
 def test_a_number_may_come_in_any_width_and_once_per_prompt(model):

@@ -36,8 +36,11 @@ def test_an_ensembles_client_is_answered(client: triton.InferenceServerClient) -
         end_id=(256, "INT32"),
         pad_id=(256, "INT32"),
         beam_width=(1, "INT32"),
+        return_log_probs=(True, "BOOL"),
     )
-    (said,) = client.infer("tiny", given).as_numpy("text_output").tolist()
+    result = client.infer("tiny", given)
+    (said,) = result.as_numpy("text_output").tolist()
+    assert result.as_numpy("cum_log_probs")[0] < 0
     text = triton.InferInput("text_input", [1], "BYTES").set_data_from_numpy(np.array(["hello"], object))
     (ours,) = client.infer("tiny", [text], parameters={"max_tokens": 9, "temperature": 0.0}).as_numpy("text_output").tolist()
     assert said == ours
