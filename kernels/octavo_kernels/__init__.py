@@ -36,11 +36,13 @@ class Kernels(NamedTuple):
 
 
 def for_device(device: torch.device, invariant: bool = False) -> Kernels:
-    """The kernels for ``device``: Triton on CUDA, plain torch anywhere else (Triton is then never imported).
+    """The kernels for ``device``: Triton on CUDA, plain torch on a CPU (Triton is then never imported).
+
+    Those for ``meta``, whose tensors have no memory, are CUDA's: see ``precompile``.
 
     ``invariant``: those of which each row's, and each token's, result is the same bits whatever else is computed with it.
     """
-    package = "octavo_kernels" if device.type == "cuda" else "octavo_kernels.reference"
+    package = "octavo_kernels" if device.type in {"cuda", "meta"} else "octavo_kernels.reference"
     kernels = Kernels(*(getattr(import_module(f"{package}.{name}"), name) for name in Kernels._fields))
     if not invariant:
         return kernels

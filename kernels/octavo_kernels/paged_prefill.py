@@ -15,7 +15,7 @@ from octavo_kernels.paged_prefill_hopper import fits_hopper, prefill_on_hopper
 _MANY = 64  # packed queries that fill the largest tile
 
 
-@triton.jit(do_not_specialize=["table_stride"])
+@triton.jit(do_not_specialize=["table_stride"], do_not_specialize_on_alignment=["table_ptr", "lengths_ptr"])
 def _prefill_kernel(
     q_ptr, kv_ptr, table_ptr, cu_query_ptr, lengths_ptr, out_ptr,
     q_stride, page_stride, side_stride, head_stride, table_stride, scale,

@@ -52,7 +52,7 @@ def compiled_ahead(config: EngineConfig, page_size: int, capability: tuple[int, 
     done = choose_cache() / f"octavo-{_identity(config, page_size, capability)}"
     workers: list[ForkProcess] = []
     if not done.exists():
-        octavo_kernels.for_device(torch.device("meta"))  # imported once, for all workers
+        octavo_kernels.for_device(torch.device("meta"), config.deterministic)  # imported once, for all workers
         started, tally = time.monotonic(), np.frombuffer(mmap.mmap(-1, 8), np.int32)
         workers = _hire(config, page_size, capability, tally)
     try:

@@ -43,7 +43,7 @@ class ShapesOnly(Courier):
 def launch_everything(config: EngineConfig, page_size: int) -> None:
     """Call each launcher in every way in which an engine of ``config`` calls it on a GPU."""
     decoder, courier = load_outline(config), ShapesOnly()
-    kernels = for_device(META)
+    kernels = for_device(META, config.deterministic)
     steps = Steps(decoder, kernels, page_size, config.max_num_seqs, courier, META)
     steps.take_cache(1)
     del steps.kv[1:]

@@ -83,7 +83,7 @@ def random_steps(config: EngineConfig, max_len: int) -> Iterator[StepInput]:
 def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, object]:
     met = Met(capability)
     everything = met.within(lambda: outline.launch_everything(config, page_size))
-    decoder, courier, kit = load_outline(config), outline.ShapesOnly(), for_device(META)
+    decoder, courier, kit = load_outline(config), outline.ShapesOnly(), for_device(META, config.deterministic)
     steps = Steps(decoder, kit, page_size, config.max_num_seqs, courier, META)
     steps.take_cache(1)
     del steps.kv[1:]
