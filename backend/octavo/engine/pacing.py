@@ -11,7 +11,10 @@ WEIGHT = 0.25  # of the newest step in what decodes take alone
 
 
 class ChunkPacer:
-    """Keeps steps with decodes within ``target`` seconds, as far as chunks decide that. ``limit``: prompt tokens for the next one."""
+    """Keeps steps with decodes within ``target`` seconds, as far as chunks decide that.
+
+    ``limit``: the most prompt tokens for the next one.
+    """
 
     def __init__(self, target: float) -> None:
         """Nothing is learned yet."""

@@ -42,7 +42,8 @@ class Sampler:
         ``positions``: [S], how many tokens stand before the new one.
         """
         table = self._table
-        counts = {at: table.logprobs[row] for at, row in enumerate(rows.tolist()) if row in table.logprobs} if table.logprobs else {}
+        asking = table.logprobs
+        counts = {at: asking[row] for at, row in enumerate(rows.tolist()) if row in asking} if asking else {}
         asked = Asked(counts, logits[list(counts)]) if counts else None
         self._add_biases(logits, rows.tolist(), positions)
         if len(self._penalties.of(rows)):

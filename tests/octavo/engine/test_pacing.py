@@ -1,6 +1,7 @@
 """A step with decodes and a chunk stays within its target, whatever its tokens cost."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_chunks_grow_to_the_target_and_not_beyond(flat: int) -> None:
     """Up to ``flat`` tokens ride along; from there on each costs."""
     made = run(settled(4.5e-3), lambda chunk: 4.6e-3 + max(0, chunk - flat) * 16e-6, 60)
     assert all(seconds <= 1.1 * TARGET for _, seconds in made)
-    assert all(after <= before * GROWTH + 1 for (before, _), (after, _) in zip(made, made[1:], strict=False))
+    assert all(after <= before * GROWTH + 1 for (before, _), (after, _) in pairwise(made))
     assert all(0.75 * TARGET <= seconds <= 1.1 * TARGET for _, seconds in made[30:])
 
 
