@@ -4,11 +4,12 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 from http_calls import call, infer_body, post, raw
-from server import Server
+from server import Server, running
 
 INFER = "/v2/models/tiny/infer"
 LIMIT = 64 * 2**20
@@ -62,6 +63,15 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(server: Server) -> N
     head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {LIMIT + 1}\r\n\r\n"
     assert raw(server, head.encode()).startswith(b"HTTP/1.1 413 ")
     assert raw(server, head.replace(str(LIMIT + 1), "9" * 19).encode()).startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_limit_can_be_set(repository: Path, tmp_path: Path) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--http-max-input-size=1000")
+    with running(repository, *flags, log=tmp_path / "log") as small:
+        assert post(small, INFER, BODY.ljust(1000)).status == 200
+        text = "The request body must have at most 1000 bytes after decompression."
+        assert post(small, INFER, BODY.ljust(1001)).refusal == (413, text)
+        assert post(small, INFER, gzip.compress(BODY.ljust(1001)), {"Content-Encoding": "gzip"}).refusal == (413, text)
 
 
 def test_chunks_over_the_limit_are_refused(server: Server) -> None:
