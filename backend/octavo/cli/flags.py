@@ -72,6 +72,7 @@ GrpcMaxMetadata = Annotated[int, _limits(min=1024, help="Most bytes of a call's 
 GrpcMaxStreams = Annotated[int, _limits(min=1, help="Calls at once on one connection.")]
 GrpcMaxRequests = Annotated[int, _limits(min=1, help="Open requests on one stream before it is read further.")]
 HttpMaxInput = Annotated[int, _limits(min=1, help="Largest body over HTTP in bytes, unpacked.")]
+MaxResponseBuffer = Annotated[int, _limits(min=1024, help="Bytes of answers that a stream leaves unread before it is cancelled.")]
 
 LogVerbose = Annotated[bool, _logs(help="Log every request.")]
-LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="How a line says when it was written.")]
+LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="How a line says when it was written, but for those of engines.")]

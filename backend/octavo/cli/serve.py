@@ -54,6 +54,7 @@ def serve(
     grpc_max_connection_age_grace: flags.ConnectionGrace = _DEFAULT.grpc_max_connection_age_grace,
     grpc_infer_response_compression_level: flags.Compression = _DEFAULT.grpc_infer_response_compression_level,
     http_max_input_size: flags.HttpMaxInput = _DEFAULT.http_max_input_size,
+    max_response_buffer_size: flags.MaxResponseBuffer = _DEFAULT.max_response_buffer_size,
     log_verbose: flags.LogVerbose = _DEFAULT.log_verbose,
     log_format: flags.LogFormatFlag = _DEFAULT.log_format,
 ) -> None:

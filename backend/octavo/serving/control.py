@@ -217,6 +217,7 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     grpc_arguments: dict[str, int]
     max_stream_requests: int
     http_max_input_size: int
+    max_response_buffer_size: int
     security: Security
     log_verbose: bool
     log_format: LogFormat

@@ -7,6 +7,7 @@ from octavo.engine.client import EngineClient
 from octavo.errors import Cancelled, ErrorKind, OctavoError
 from octavo.serving.control import EngineBinding
 from octavo.serving.statistics import Counters, FailureReason
+from octavo.text.backlog import Backlog
 from octavo.text.generator import Generation, Generator, Observer
 from octavo.text.request import GenerateRequest
 from octavo.text.tokenizer import Tokenizer
@@ -44,9 +45,9 @@ class ServedEngine(Observer):
         self._open: dict[Generation, _Progress] = {}
         self._released: Callable[[], None] | None = None
 
-    def generate(self, request: GenerateRequest, received_at: float) -> Generation:
+    def generate(self, request: GenerateRequest, received_at: float, backlog: Backlog) -> Generation:
         """Begin to answer; ``received_at``: when its bytes were here (``time.monotonic``). Raises as ``Generator`` does."""
-        generation = self._generator.generate(request)
+        generation = self._generator.generate(request, backlog)
         if not generation.over:
             self._open[generation] = _Progress(time.monotonic() - received_at)
         return generation

@@ -276,6 +276,7 @@ def _setup(options: ServeOptions, security: Security, ports: Ports, address: str
         grpc_arguments=channel_arguments(options),
         max_stream_requests=options.grpc_max_stream_requests,
         http_max_input_size=options.http_max_input_size,
+        max_response_buffer_size=options.max_response_buffer_size,
         security=security,
         log_verbose=options.log_verbose,
         log_format=options.log_format,

@@ -16,6 +16,7 @@ from octavo.engine.client import EngineClient
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, TokenLogprobs
 from octavo.errors import Cancelled, OctavoError, internal
 from octavo.text.admission import Admission
+from octavo.text.backlog import Backlog
 from octavo.text.prompts import PromptReader
 from octavo.text.request import GenerateChunk, GenerateRequest
 from octavo.text.sample import Sample
@@ -43,12 +44,20 @@ class Observer:
 class Generation:
     """One request's answer: an async iterator of chunks that ends after the final one or raises the first error.
 
-    What was not read yet is merged into the next chunk, so a slow reader holds no more than the answer. Whoever stops
-    reading early must call ``cancel``. The public attributes are for metrics and complete once ``over`` is true;
+    What was not read yet is merged into the next chunk, so a slow reader holds no more than the answer, and of a streamed
+    one no more than ``backlog`` allows: beyond that it is cancelled. Whoever stops reading early must call ``cancel``.
+    The public attributes are for metrics and complete once ``over`` is true;
     ``finished_at`` and ``first_token_at`` are seconds of ``time.monotonic``; ``num_generation_tokens`` is of all samples.
     """
 
-    def __init__(self, request: GenerateRequest, client: EngineClient, samples: list[Sample], observer: Observer) -> None:
+    def __init__(
+        self,
+        request: GenerateRequest,
+        client: EngineClient,
+        samples: list[Sample],
+        observer: Observer,
+        backlog: Backlog | None = None,
+    ) -> None:
         """Nothing is sent before ``start``. ``samples``: those of the first prompt, then those of the second, and so on."""
         self.request = request
         self.arrived_at = time.monotonic()
@@ -61,6 +70,8 @@ class Generation:
         self._client = client
         self._samples = samples
         self._observer = observer
+        self._backlog = backlog if request.stream else None
+        self._unread_bytes = 0
         self._open: dict[int, tuple[Sample, int]] = {}
         self._cached = [0] * len(request.prompts)
         self._prompt_logprobs: dict[int, list[TokenLogprobs | None]] = {}
@@ -121,12 +132,18 @@ class Generation:
             raise self.error
         return self._next_chunk()
 
+    def _let_go(self) -> None:
+        if self._backlog is not None:
+            self._backlog.take(self._unread_bytes)
+            self._unread_bytes = 0
+
     def _ready(self) -> bool:
         return self.over or (self.request.stream and self._fresh)
 
     def _next_chunk(self) -> GenerateChunk:
         self._fresh = False
         self._read_to_end = self.over and self.error is None
+        self._let_go()
         logprobs, self._prompt_logprobs = self._prompt_logprobs, {}
         return GenerateChunk(
             samples=[sample.take() for sample in self._samples],
@@ -140,6 +157,8 @@ class Generation:
         """The engine client's sink. What fails here is a bug of ours, and the reader must not wait for ever."""
         try:
             self._read(output)
+        except Cancelled as error:
+            self.fail(error)
         except Exception as error:
             self.fail(internal(error, log))
 
@@ -157,6 +176,8 @@ class Generation:
         if output.token_ids or output.finish is not None:
             self._fresh = True
         before = sample.num_tokens
+        if self._backlog is not None:
+            self._unread_bytes += self._backlog.add(len(output.token_ids), self.request.sampling.logprobs or 0)
         if sample.add(output):
             self._client.abort(output.id)
         self.num_generation_tokens += sample.num_tokens - before
@@ -205,14 +226,17 @@ class Generator:
         self._reader = PromptReader(tokenizer, self._admission)
         self._eos = frozenset(info.eos_token_ids)
 
-    def generate(self, request: GenerateRequest) -> Generation:
-        """Start to answer ``request``. Raises ``OctavoError`` if it can never be served; a long text's check is the reader's."""
+    def generate(self, request: GenerateRequest, backlog: Backlog | None = None) -> Generation:
+        """Start to answer ``request``; ``backlog`` counts what is not read of it.
+
+        Raises ``OctavoError`` if it can never be served; a long text's check is the reader's.
+        """
         sampling = request.sampling
         self._admission.check_numbers(len(request.prompts), sampling.n)
         self._admission.check_sampling(sampling)
         stops = StopSet(sampling.stop) if sampling.stop else None
         samples = [Sample(self.tokenizer, sampling, stops, self._eos) for _ in range(len(request.prompts) * sampling.n)]
-        generation = Generation(request, self._client, samples, self._observer)
+        generation = Generation(request, self._client, samples, self._observer, backlog)
         if self._reader.num_characters(request.prompts) > LONG_TEXT:
             self._start_long(generation)
         else:

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import grpc
 import pytest
-from calls import Stream, infer_request, is_final
+from calls import Stream, add_flag, infer_request, is_final
 from server import Server, running
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-METADATA, MESSAGE, STREAMS = 4096, 2**20, 3
+METADATA, MESSAGE, STREAMS, UNREAD = 4096, 2**20, 3, 100_000
+UNREAD_TEXT = f"The request was cancelled, because more than {UNREAD} bytes of answers were left unread."
 Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
 def narrow(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     flags = [f"--grpc-max-concurrent-streams={STREAMS}", f"--grpc-max-metadata-size={METADATA}", "--log-format=ISO8601"]
-    flags += [f"--grpc-max-message-size={MESSAGE}", "--grpc-infer-response-compression-level=high"]
+    flags += [f"--grpc-max-message-size={MESSAGE}", f"--max-response-buffer-size={UNREAD}"]
     log = tmp_path_factory.mktemp("log") / "log"
     with running(repository, "--model-control-mode=explicit", "--load-model=tiny", *flags, log=log) as server:
         yield server
@@ -91,12 +92,33 @@ def _one_then_wait(end: threading.Event) -> Iterator[pb.ModelInferRequest]:
     end.wait(60)
 
 
-def test_responses_are_compressed_for_who_can_read_it(narrow: Server) -> None:
-    received = []
-    with _counting_relay(narrow.grpc, received) as address, grpc.insecure_channel(address) as channel:
+def test_who_does_not_read_is_cancelled_and_holds_no_page(narrow: Server) -> None:
+    """With 20 logprobs a token takes 2 kB; a connection's own buffers hold a thousand or two, of 15,200, the limit some fifty."""
+    request = infer_request(max_tokens=1900, request_id="unread", logprobs=20, n=8, temperature=1.0)
+    add_flag(request, "return_logprobs", True)
+    with Stream(narrow.grpc) as stream:
+        next(stream.send(request))
+        narrow.wait_until(lambda: narrow.metric("nv_inference_request_failure", reason="CANCELED") == 1, "the cancellation", 120)
+        narrow.wait_until_free()
+        messages = stream.rest()
+        assert messages[-1].error_message == UNREAD_TEXT
+        assert not any(message.error_message for message in messages[:-1])
+    with Stream(narrow.grpc) as stream:
+        assert is_final(stream.send(infer_request(max_tokens=1900)).rest()[-1])
+
+
+def test_responses_are_compressed_for_who_can_read_it(narrow: Server, repository: Path, tmp_path: Path) -> None:
+    flags = ["--model-control-mode=explicit", "--load-model=tiny", "--grpc-infer-response-compression-level=high"]
+    with running(repository, *flags, log=tmp_path / "log") as packing:
+        assert _bytes_of_metadata(packing) < 0.8 * _bytes_of_metadata(narrow)
+
+
+def _bytes_of_metadata(server: Server) -> int:
+    received: list[int] = []
+    with _counting_relay(server.grpc, received) as address, grpc.insecure_channel(address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        size = stub.ModelMetadata(pb.ModelMetadataRequest(name="tiny"), timeout=30).ByteSize()
-    assert sum(received) < size
+        stub.ModelMetadata(pb.ModelMetadataRequest(name="tiny"), timeout=30)
+    return sum(received)
 
 
 class _counting_relay:

@@ -11,6 +11,7 @@ from octavo.protocol.triton import TritonCall, TritonStop
 from octavo.protocol.triton_reply import StopReply, TritonReply
 from octavo.serving.models import Models, Route
 from octavo.serving.served import count_failure
+from octavo.text.backlog import Backlog
 from octavo.text.request import GenerateChunk
 from octavo.wire import pb
 
@@ -69,23 +70,27 @@ class _Done:
 class InferService:
     """Begins requests, whatever RPC they came by."""
 
-    def __init__(self, models: Models) -> None:
-        """Serve ``models``."""
-        self._models = models
+    def __init__(self, models: Models, max_unread: int) -> None:
+        """Serve ``models``; a stream may leave ``max_unread`` bytes of answers unread."""
+        self._models, self._max_unread = models, max_unread
 
-    def begin(self, request: pb.ModelInferRequest, unary: bool) -> Answer:
+    def backlog(self) -> Backlog:
+        """For the answers of one stream."""
+        return Backlog(self._max_unread)
+
+    def begin(self, request: pb.ModelInferRequest, unary: bool, backlog: Backlog) -> Answer:
         """Check a request and hand it to its engine. Raises ``OctavoError``; whoever has the answer must end it."""
         received_at = time.monotonic()
         route = self._models.find(request.model_name, request.model_version)
         try:
-            return self._begin(request, unary, route, received_at)
+            return self._begin(request, unary, route, received_at, backlog)
         except OctavoError as error:
             count_failure(self._models.ledger.of(route.name, route.version), error, time.monotonic() - received_at)
             raise
 
     async def ModelInfer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """The whole answer in one message."""
-        answer = self.begin(request, unary=True)
+        answer = self.begin(request, unary=True, backlog=self.backlog())
         try:
             return answer.reply.unary(await anext(answer.generation))
         except OctavoError as error:
@@ -93,13 +98,13 @@ class InferService:
         finally:
             answer.generation.cancel()
 
-    def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, received_at: float) -> Answer:
+    def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, received_at: float, backlog: Backlog) -> Answer:
         call = route.tensors.read(request, unary)
         if isinstance(call, TritonStop):
             self._models.stop(call.model, call.id)
             return Answer(call, _Done(), StopReply(call, route.version))
         engine = self._models.engine(route)
-        generation = engine.generate(call.request, received_at)
+        generation = engine.generate(call.request, received_at, backlog)
         log.debug("Request %r for model %s version %d has begun.", call.id[:64], route.name, route.version)
         return Answer(call, generation, TritonReply(call, engine.tokenizer.token_text))
 

@@ -29,7 +29,7 @@ def grpc_server(setup: FrontEndSetup, models: Models, link: Link, traffic: Traff
         options=[("grpc.so_reuseport", 1), *setup.grpc_arguments.items()],
     )
     core, repository = CoreService(models), RepositoryService(models, link)
-    infer = InferService(models)
+    infer = InferService(models, setup.max_response_buffer_size)
 
     async def stream_infer(context: Context) -> None:
         await InferStream(infer, models, context, setup.max_stream_requests).run()

@@ -25,14 +25,15 @@ class InferStream:
     """One open stream.
 
     At most ``limit`` requests are open at once: the stream is not read further until one of them has ended. A message is
-    written when the one before it is on its way; what an engine makes meanwhile is merged in its generation, so a client
-    that does not read makes nothing here grow.
+    written when the one before it is on its way; what an engine makes meanwhile is merged in its generation, and cancelled
+    beyond what the stream may leave unread, so a client that does not read makes nothing here grow.
     """
 
     def __init__(self, service: InferService, models: Models, context: Context, limit: int) -> None:
         """A stream that nothing was read from."""
         self._service, self._models, self._context = service, models, context
         self._error_as_status = (ERROR_AS_STATUS, "true") in (context.invocation_metadata() or ())
+        self._backlog = service.backlog()
         self._room = asyncio.Semaphore(limit)
         self._writing = asyncio.Lock()
         self._half_closed = False
@@ -97,7 +98,7 @@ class InferStream:
                 await self._fail(request, visible(error))
 
     async def _answer(self, request: pb.ModelInferRequest) -> None:
-        answer = self._service.begin(request, unary=False)
+        answer = self._service.begin(request, unary=False, backlog=self._backlog)
         try:
             async for chunk in answer.generation:
                 if (message := answer.reply.streamed(chunk)) is not None:

@@ -33,15 +33,19 @@ ABSENT = {
 
 def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic) -> ASGIApp:
     """The application behind its gate; ``traffic`` counts its calls."""
-    routes = http_routes(models, link, setup.http_max_input_size)
+    routes = http_routes(models, link, setup.http_max_input_size, setup.max_response_buffer_size)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
     return _counted(guarded(app, setup.security.http_gate()), traffic)
 
 
-def http_routes(models: Models, link: Link, limit: int) -> list[Route]:
-    """Every route; a body has at most ``limit`` bytes. Each has to be in the table of ``groups``."""
-    health, infer, repository = _Health(models), InferEndpoints(models, limit), RepositoryEndpoints(models, link, limit)
+def http_routes(models: Models, link: Link, limit: int, max_unread: int) -> list[Route]:
+    """Every route; a body has at most ``limit`` bytes, a stream at most ``max_unread`` that nobody reads.
+
+    Each has to be in the table of ``groups``.
+    """
+    health, infer = _Health(models), InferEndpoints(models, limit, max_unread)
+    repository = RepositoryEndpoints(models, link, limit)
     return [
         _route("/v2", "GET", health.server),
         _route("/v2/health/live", "GET", health.live),

@@ -26,10 +26,10 @@ JSON, BYTES = "application/json", "application/octet-stream"
 class InferEndpoints:
     """The three routes that ask a model something. ``infer`` and ``generate`` answer whole, whatever ``stream`` says."""
 
-    def __init__(self, models: Models, limit: int) -> None:
-        """Serve ``models``; a body has at most ``limit`` bytes."""
+    def __init__(self, models: Models, limit: int, max_unread: int) -> None:
+        """Serve ``models``; a body has at most ``limit`` bytes, and of a stream ``max_unread`` may be left unread."""
         self._models, self._limit = models, limit
-        self._service = InferService(models)
+        self._service = InferService(models, max_unread)
 
     async def infer(self, request: Request) -> Response:
         """KServe v2 REST, with Triton's binary tensors."""
@@ -71,7 +71,7 @@ class InferEndpoints:
 
     def _begin(self, call: pb.ModelInferRequest, unary: bool) -> Answer:
         self._refuse_if_exiting()
-        return self._service.begin(call, unary)
+        return self._service.begin(call, unary, self._service.backlog())
 
     def _refuse_if_exiting(self) -> None:
         if self._models.exiting:
