@@ -47,7 +47,7 @@ class Client:
 
 async def status_after_drain() -> grpc.StatusCode:
     client, over, models = Client(), asyncio.Event(), SimpleNamespace(exiting=False, news=News())
-    service = SimpleNamespace(begin=lambda *_, **__: SimpleNamespace(generation=Answer(over)))
+    service = SimpleNamespace(begin=lambda *_, **__: SimpleNamespace(generation=Answer(over)), backlog=lambda: None)
     running = asyncio.ensure_future(InferStream(service, models, client, 8).run())
     await asyncio.sleep(0.001)
     models.exiting = True
@@ -100,7 +100,7 @@ async def status_behind_a_message() -> None:
             raise InvalidRequest("no")
         return SimpleNamespace(generation=OneMessage(asyncio.Event()), reply=reply)
 
-    running = asyncio.ensure_future(InferStream(SimpleNamespace(begin=begin), models, client, 8).run())
+    running = asyncio.ensure_future(InferStream(SimpleNamespace(begin=begin, backlog=lambda: None), models, client, 8).run())
     await asyncio.sleep(0.01)
     assert (len(begun), client.taken, client.status) == (2, 0, grpc.StatusCode.OK)
     client.ready.set()
