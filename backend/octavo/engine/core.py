@@ -46,7 +46,7 @@ class EngineCore:
         self.info = runner.info
         self.scheduler = Scheduler(config, runner.info)
         self._runner = runner
-        self._in_flight: deque[tuple[StepInput, Launched]] = deque()
+        self._in_flight: deque[tuple[float, StepInput, Launched]] = deque()
         self._last_end = time.monotonic()
 
     def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
@@ -65,18 +65,19 @@ class EngineCore:
 
     def step(self) -> Outputs:
         """Launch one step, if there is anything to compute, and take the results of the oldest if enough are in flight."""
-        step = self.scheduler.schedule(time.monotonic())
+        now = time.monotonic()
+        step = self.scheduler.schedule(now)
         if step is not None:
-            self._in_flight.append((step, self._runner.launch(step)))
+            self._in_flight.append((now, step, self._runner.launch(step)))
         if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
             self._take(*self._in_flight.popleft())
         return self.scheduler.collect()
 
-    def _take(self, step: StepInput, launched: Launched) -> None:
+    def _take(self, planned: float, step: StepInput, launched: Launched) -> None:
         output = launched.wait()
         now = time.monotonic()
-        if self.scheduler.pacer is not None and self._in_flight:  # else the device may have waited for us
-            self.scheduler.pacer.took(now - self._last_end, step.num_decodes, len(step.token_ids))
+        if self.scheduler.pacer is not None:  # a step begins when it is planned, or when the one before it has ended
+            self.scheduler.pacer.took(now - max(planned, self._last_end), step.num_decodes, len(step.token_ids))
         self._last_end = now
         self.scheduler.update(step, output)
 
