@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from octavo.config import SchedulingPolicy
 from octavo.errors import LoadFailed
@@ -72,6 +73,14 @@ class ModelSettings(BaseModel):
     max_logprobs: int = Field(default=20, ge=0)
     max_queue_size: int = Field(default=1024, ge=1)
     hf_overrides: dict[str, Any] = {}
+
+    @field_validator("itl_target_ms")
+    @classmethod
+    def _itl_needs_chunks(cls, value: float | None, info: ValidationInfo) -> float | None:
+        """A prompt that must go whole into a step could wait behind decodes for ever."""
+        if value is not None and not info.data.get("enable_chunked_prefill", True):
+            raise PydanticCustomError("needs_chunks", "decides how large chunks of prompts are, so it needs enable_chunked_prefill")
+        return value
 
 
 def parse_settings(text: str, model: str) -> ModelSettings:

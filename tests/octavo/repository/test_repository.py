@@ -57,16 +57,18 @@ def test_every_engine_setting_comes_from_model_json(root: Path, add_model) -> No
         "seed": 5,
         "max_logprobs": 7,
         "max_queue_size": 9,
-        "itl_target_ms": 12.5,
         "deterministic": True,
         "hf_overrides": {"a": 1},
         "device": "cuda:1",
     }
     add_model("m", **given_values)
-    (spec,) = ModelRepository([root]).spec("m")
+    add_model("paced", itl_target_ms=12.5)  # it needs chunks
+    (spec,), (paced,) = ModelRepository([root]).spec("m"), ModelRepository([root]).spec("paced")
     engine = msgspec.to_builtins(spec.engine)
     assert {name: engine[name] for name in given_values} == given_values
-    assert set(engine) - set(given_values) == {"name", "version", "weights", "weights_format", "tokenizer"}
+    assert paced.engine.itl_target_ms == 12.5
+    others = {"name", "version", "weights", "weights_format", "tokenizer", "itl_target_ms"}
+    assert set(engine) - set(given_values) == others
 
 
 def test_versions_follow_the_policy(root: Path, add_model) -> None:

@@ -64,6 +64,13 @@ def test_wrong_values_are_named(name: str, value: object) -> None:
         parse(**{name: value})
 
 
+def test_an_itl_target_needs_chunks() -> None:
+    """A prompt that must go whole into a step could wait behind decodes for ever."""
+    text = json.dumps({"model": "m", "itl_target_ms": 9, "enable_chunked_prefill": False})
+    with pytest.raises(LoadFailed, match="'itl_target_ms' decides how large chunks of prompts are, so it needs enable_chunked"):
+        parse_settings(text, "m")
+
+
 def test_every_wrong_key_is_in_one_sentence() -> None:
     with pytest.raises(LoadFailed, match="'max_num_seqs' should be greater than or equal to 1; 'seed' should be a valid integer"):
         parse(max_num_seqs=0, seed="x")
