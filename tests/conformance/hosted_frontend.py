@@ -3,9 +3,9 @@
 from conformance import backend
 from octavo.serving import frontend
 from octavo.serving.grpc import server
-from octavo.serving.grpc.infer import Answer, InferService
 from octavo.serving.http import infer as http_infer
 from octavo.serving.models import Route
+from octavo.serving.services.infer import Answer, InferService
 from octavo.text.backlog import Backlog
 from octavo.wire import pb
 

@@ -73,3 +73,9 @@ def test_nothing_is_pickled() -> None:
     for source in SOURCES:
         text = (ROOT / source).read_text()
         assert not [word for word in banned if word in text], source
+
+
+def test_services_know_no_transport() -> None:
+    for source in (s for s in SOURCES if s.startswith("serving/services/")):
+        text = (ROOT / source).read_text()
+        assert not [line for line in text.splitlines() if "serving.grpc" in line or "serving.http" in line], source

@@ -7,9 +7,9 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from octavo.errors import Draining, Internal
-from octavo.serving.grpc.core import SERVER_EXITING
 from octavo.serving.grpc.errors import UNPARSABLE, code_of
 from octavo.serving.models import Models
+from octavo.serving.services.core import SERVER_EXITING
 
 SERVICE = "grpc.health.v1.Health"
 

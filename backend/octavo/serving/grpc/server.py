@@ -7,15 +7,15 @@ from grpc_reflection.v1alpha import reflection
 
 from octavo.serving.control import FrontEndSetup
 from octavo.serving.grpc import health
-from octavo.serving.grpc.core import CoreService
 from octavo.serving.grpc.guard import Guard
 from octavo.serving.grpc.handlers import SERVICE, Context, service_handler
-from octavo.serving.grpc.infer import InferService
-from octavo.serving.grpc.repository import RepositoryService
 from octavo.serving.grpc.stream import RPC, InferStream
 from octavo.serving.link import Link
 from octavo.serving.models import Models
 from octavo.serving.ports import authority
+from octavo.serving.services.core import CoreService
+from octavo.serving.services.infer import InferService
+from octavo.serving.services.repository import RepositoryService
 from octavo.serving.tls import TlsFiles
 from octavo.serving.traffic import Traffic
 from octavo.wire.reflection import reflection_pool

@@ -9,8 +9,8 @@ from octavo.errors import Draining, OctavoError
 from octavo.protocol.triton_reply import is_rejection, stream_error
 from octavo.serving.grpc.errors import code_of, status_text
 from octavo.serving.grpc.handlers import Context, parse, visible
-from octavo.serving.grpc.infer import InferService, worded
 from octavo.serving.models import SHUTTING_DOWN, Models
+from octavo.serving.services.infer import InferService, worded
 from octavo.wire import pb
 
 RPC = "ModelStreamInfer"

@@ -10,12 +10,12 @@ from starlette.responses import Response
 from octavo.errors import Draining
 from octavo.protocol.generate import GenerateCall, details_of, read_generate, write_generate
 from octavo.protocol.rest import HEADER_LENGTH, header_length, read_infer, write_infer
-from octavo.serving.grpc.core import SERVER_NOT_READY
-from octavo.serving.grpc.infer import Answer, InferService, worded
 from octavo.serving.http.body import chosen_encoding, deflated, read_body
 from octavo.serving.http.errors import error_json, status_of, visible
 from octavo.serving.http.events import EventStream, when_gone
 from octavo.serving.models import Models, Route
+from octavo.serving.services.core import SERVER_NOT_READY
+from octavo.serving.services.infer import Answer, InferService, worded
 from octavo.text.request import GenerateChunk
 from octavo.text.tokenizer import Tokenizer
 from octavo.wire import pb

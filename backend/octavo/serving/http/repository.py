@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from octavo.errors import InvalidRequest, Unsupported
 from octavo.protocol.json_body import as_json, decode, parameter
-from octavo.serving.grpc.core import CoreService
-from octavo.serving.grpc.repository import ONE_REPOSITORY, RepositoryService
 from octavo.serving.http.body import read_body
 from octavo.serving.link import Link
 from octavo.serving.models import Models
+from octavo.serving.services.core import CoreService
+from octavo.serving.services.repository import ONE_REPOSITORY, RepositoryService
 from octavo.wire import pb
 
 

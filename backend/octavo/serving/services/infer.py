@@ -1,7 +1,6 @@
 """``InferService``: inference requests to generations, for the unary RPC and for every stream."""
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from octavo.protocol.rejection import prefixed
 from octavo.protocol.triton import TritonCall, TritonStop
 from octavo.protocol.triton_reply import StopReply, TritonReply
 from octavo.serving.models import Models, Route
-from octavo.serving.served import count_failure
+from octavo.serving.services.generate import GenerateService
 from octavo.text.backlog import Backlog
 from octavo.text.request import GenerateChunk
 from octavo.wire import pb
@@ -72,21 +71,17 @@ class InferService:
 
     def __init__(self, models: Models, max_unread: int) -> None:
         """Serve ``models``; a stream may leave ``max_unread`` bytes of answers unread."""
-        self._models, self._max_unread = models, max_unread
+        self._models, self._service = models, GenerateService(models, max_unread)
 
     def backlog(self) -> Backlog:
         """For the answers of one stream."""
-        return Backlog(self._max_unread)
+        return self._service.backlog()
 
     def begin(self, request: pb.ModelInferRequest, unary: bool, backlog: Backlog) -> Answer:
         """Check a request and hand it to its engine. Raises ``OctavoError``; whoever has the answer must end it."""
-        received_at = time.monotonic()
         route = self._models.find(request.model_name, request.model_version)
-        try:
+        with self._service.counting(route) as received_at:
             return self._begin(request, unary, route, received_at, backlog)
-        except OctavoError as error:
-            count_failure(self._models.ledger.of(route.name, route.version), error, time.monotonic() - received_at)
-            raise
 
     async def ModelInfer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """The whole answer in one message."""

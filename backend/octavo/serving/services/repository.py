@@ -5,9 +5,9 @@ from functools import partial
 from octavo.errors import Draining, NotFound, Unsupported, shown
 from octavo.repository import override_config
 from octavo.serving.control import ListModels, LoadModel, ModelCounters, ReadStatistics, UnloadModel
-from octavo.serving.grpc.core import SERVER_NOT_READY
 from octavo.serving.link import Link
 from octavo.serving.models import Models, parse_version
+from octavo.serving.services.core import SERVER_NOT_READY
 from octavo.serving.statistics import Counters, Timing
 from octavo.wire import pb
 
