@@ -1,16 +1,13 @@
 """``octavo serve`` whose children host the test models: the command line is Octavo's own."""
 
+from functools import partial
+
 from octavo.cli import app
-from octavo.serving.children import Child
+from octavo.serving import supervisor
+from octavo.serving.children import Programs
 
-HOSTED = {"octavo.serving.frontend": "conformance.hosted_frontend", "octavo.engine.process": "conformance.hosted_engine"}
-spawn = Child.spawn
-
-
-async def _spawn_hosted(name: str, module: str, setup: bytes) -> Child:
-    return await spawn(name, HOSTED[module], setup)
-
+HOSTED = Programs(front_end="conformance.hosted_frontend", engine="conformance.hosted_engine")
 
 if __name__ == "__main__":
-    Child.spawn = _spawn_hosted
+    supervisor.run = partial(supervisor.run, programs=HOSTED)
     app()

@@ -4,8 +4,19 @@ import asyncio
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from typing import NamedTuple
 
 KILL_PATIENCE = 5.0
+
+
+class Programs(NamedTuple):
+    """The modules that run as a server's child processes; each reads its setup from its standard input."""
+
+    front_end: str = "octavo.serving.frontend"
+    engine: str = "octavo.engine.process"
+
+
+PROGRAMS = Programs()
 
 
 class Child:

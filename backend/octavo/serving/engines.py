@@ -58,9 +58,9 @@ class EngineProcess:
 class Engines:
     """All engine processes, and the one socket on which they report."""
 
-    def __init__(self, hub: Hub[EngineReport], directory: Path, failed: Callable[[BaseException], None]) -> None:
-        """Sockets go into ``directory``, which must be private; ``failed`` hears of a bug of ours."""
-        self._hub, self._directory = hub, directory
+    def __init__(self, hub: Hub[EngineReport], program: str, directory: Path, failed: Callable[[BaseException], None]) -> None:
+        """All run ``program``. Sockets go into ``directory``, which must be private; ``failed`` hears of a bug of ours."""
+        self._hub, self._program, self._directory = hub, program, directory
         self._running: dict[bytes, EngineProcess] = {}
         self._generations = itertools.count(1)
         self._totals: dict[tuple[str, int], EngineTotals] = {}
@@ -125,7 +125,7 @@ class Engines:
         spec = EngineSpec(
             config=config, requests=address, control=self._hub.address, identity=identity.decode(), parent=os.getpid()
         )
-        child = await Child.spawn("engine", "octavo.engine.process", msgspec.json.encode(spec))
+        child = await Child.spawn("engine", self._program, msgspec.json.encode(spec))
         engine = self._running[identity] = EngineProcess(generation, config, address, child)
         self._tasks.start(self._bury(identity, engine))
         return engine

@@ -47,15 +47,17 @@ class FrontEnds:
     def __init__(
         self,
         hub: Hub[FrontEndMessage],
+        program: str,
         setup: FrontEndSetup,
         call: Callable[[ModelCall], Awaitable[control.CallReply]],
         lost: Callable[[int], None],
         fatal: Callable[[str], None],
         failed: Callable[[BaseException], None],
     ) -> None:
-        """Nothing is started yet; ``setup`` is every front end's but for its number."""
+        """Nothing is started yet; each will run ``program``, and ``setup`` is every one's but for its number."""
         self.totals = Ledger()
-        self._hub, self._setup, self._call, self._lost, self._fatal = hub, setup, call, lost, fatal
+        self._hub, self._program, self._setup = hub, program, setup
+        self._call, self._lost, self._fatal = call, lost, fatal
         self._alive: dict[bytes, FrontEnd] = {}
         self._numbers, self._queries = itertools.count(), itertools.count()
         self._table = Table(0, [], [], ready=False, exiting=False)
@@ -149,7 +151,7 @@ class FrontEnds:
         backoff = Backoff()
         while not self._draining:
             setup = msgspec.json.encode(msgspec.structs.replace(self._setup, number=front_end.number))
-            front_end.child = await Child.spawn("front end", "octavo.serving.frontend", setup)
+            front_end.child = await Child.spawn("front end", self._program, setup)
             await asyncio.wait({front_end.child.exited})
             del self._alive[front_end.identity]
             self._news.tell()

@@ -16,6 +16,7 @@ from octavo.engine.control import EngineReport
 from octavo.errors import Disabled, LoadFailed, OctavoError
 from octavo.repository.repository import ModelRepository
 from octavo.serving import control
+from octavo.serving.children import PROGRAMS, Programs
 from octavo.serving.control import CallReply, FrontEndMessage, FrontEndSetup, ModelCall, ModelCounters
 from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
@@ -37,8 +38,11 @@ LONGEST_DIRECTORY = 85
 NOT_EXPLICIT = "explicit model load / unload is not allowed if polling is enabled"
 
 
-def run(options: ServeOptions) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Once ready, one line on standard output names the ports."""
+def run(options: ServeOptions, programs: Programs = PROGRAMS) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Once ready, one line on standard output names the ports.
+
+    ``programs``: what its child processes run.
+    """
     configure_logs("supervisor", options.log_verbose, options.log_format)
     with ExitStack() as stack:
         directory = _private_directory()
@@ -50,7 +54,7 @@ def run(options: ServeOptions) -> int:
         except (BadFlag, LoadFailed, PortTaken) as error:
             log.error("%s", error)
             return 1
-        return uvloop.run(_supervise(options, security, repository, ports, directory))
+        return uvloop.run(_supervise(options, programs, security, repository, ports, directory))
 
 
 class Ports:
@@ -67,7 +71,13 @@ class Supervisor:
     """One server. ``exit`` is its exit code once that is decided."""
 
     def __init__(
-        self, options: ServeOptions, security: Security, repository: ModelRepository, ports: Ports, directory: Path
+        self,
+        options: ServeOptions,
+        programs: Programs,
+        security: Security,
+        repository: ModelRepository,
+        ports: Ports,
+        directory: Path,
     ) -> None:
         """Open the control sockets in ``directory``; nothing is started yet."""
         self._options, self._ports = options, ports
@@ -78,9 +88,9 @@ class Supervisor:
         front_end_hub: Hub[FrontEndMessage] = Hub(context, f"ipc://{directory}/front-ends", FrontEndMessage)
         engine_hub: Hub[EngineReport] = Hub(context, f"ipc://{directory}/engines", EngineReport)
         setup = _setup(options, security, ports, front_end_hub.address)
-        self._engines = Engines(engine_hub, directory, self.failed)
+        self._engines = Engines(engine_hub, programs.engine, directory, self.failed)
         lost = self._engines.front_end_gone
-        self._front_ends = FrontEnds(front_end_hub, setup, self._call, lost, self.gave_up, self.failed)
+        self._front_ends = FrontEnds(front_end_hub, programs.front_end, setup, self._call, lost, self.gave_up, self.failed)
         self._repository = repository
         self.fleet = Fleet(repository, self._engines, self, self)
 
@@ -204,8 +214,15 @@ class Supervisor:
             raise Disabled(NOT_EXPLICIT)
 
 
-async def _supervise(options: ServeOptions, security: Security, repository: ModelRepository, ports: Ports, directory: Path) -> int:
-    supervisor = Supervisor(options, security, repository, ports, directory)
+async def _supervise(
+    options: ServeOptions,
+    programs: Programs,
+    security: Security,
+    repository: ModelRepository,
+    ports: Ports,
+    directory: Path,
+) -> int:
+    supervisor = Supervisor(options, programs, security, repository, ports, directory)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _on_signal, supervisor, signum, directory)
