@@ -39,8 +39,8 @@ class OctavoError(Exception):
     kind: ErrorKind = ErrorKind.INTERNAL
 
 
-class InvalidRequest(OctavoError):
-    """The request can never be right as it stands."""
+class InvalidRequest(OctavoError, ValueError):
+    """The request can never be right as it stands. A ``ValueError`` too, for those who call us from Python."""
 
     kind = ErrorKind.INVALID_REQUEST
 

@@ -1,10 +1,12 @@
 """``SamplingParams``: what a caller may ask of the sampler, under vLLM's names. Knows no tokenizer, no tensor and no wire."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from octavo.errors import InvalidRequest
+from octavo.errors import InvalidRequest, Unsupported
 
 MAX_SAMPLES = 128
 MAX_STOPS = 32
@@ -15,12 +17,35 @@ LARGEST_FACTOR = 1e4
 LARGEST_BIAS = 1e30
 
 
-class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request's sampling options. Names, meanings and defaults are vLLM's.
+# vLLM's options that are not served, each with the value that asks for nothing.
+NOT_SERVED: dict[str, Any] = {
+    "allowed_token_ids": None,
+    "bad_words": None,
+    "extra_args": None,
+    "flat_logprobs": False,
+    "logprob_token_ids": None,
+    "prompt_logprob_start": None,
+    "prompt_logprob_token_ids": None,
+    "repetition_detection": None,
+    "routed_experts_prompt_start": 0,
+    "skip_reading_prefix_cache": None,
+    "spaces_between_special_tokens": True,
+    "stream_interval": None,
+    "structured_outputs": None,
+    "thinking_token_budget": None,
+    "trace_decode_token_ids": None,
+}
+
+
+class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One request's sampling options. Names, meanings and defaults are those of vLLM 0.26.
 
     ``temperature`` 0 is greedy. ``top_k`` 0 or -1, ``top_p`` 1 and ``min_p`` 0 switch the filter off. ``seed`` None draws a
     fresh one. ``logprobs`` k returns the k most likely tokens beside the chosen one, of the distribution before temperature
-    and penalties. ``logit_bias`` maps a token id to what is added to its logit.
+    and penalties. ``logit_bias`` maps a token id to what is added to its logit. ``stop`` may be one string, and None where a
+    list or a mapping is meant is an empty one. The last fields, those of ``NOT_SERVED``, take nothing but their defaults.
+
+    Values are checked when an object is made or replaced, not when a field is set: whoever takes one from a caller makes it anew.
     """
 
     n: int = 1
@@ -32,8 +57,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
+    stop: Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
     include_stop_str_in_output: bool = False
     min_tokens: int = 0
     max_tokens: int | None = 16
@@ -43,9 +68,27 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
     detokenize: bool = True
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
+    extra_args: dict[str, Any] | None = None
+    flat_logprobs: bool = False
+    logprob_token_ids: list[int] | None = None
+    prompt_logprob_start: int | None = None
+    prompt_logprob_token_ids: list[int] | None = None
+    repetition_detection: Any = None
+    routed_experts_prompt_start: int = 0
+    skip_reading_prefix_cache: bool | None = None
+    spaces_between_special_tokens: bool = True
+    stream_interval: int | None = None
+    structured_outputs: Any = None
+    thinking_token_budget: int | None = None
+    trace_decode_token_ids: list[int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, each by name."""
+        self.stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        self.stop_token_ids = tuple(self.stop_token_ids or ())
+        self.logit_bias = self.logit_bias or {}
         _between("n", self.n, 1, MAX_SAMPLES)
         _between("temperature", self.temperature, 0.0, LARGEST_FACTOR)
         _between("top_p", self.top_p, 0.0, 1.0, low_open=True)
@@ -69,6 +112,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         if len(self.logit_bias) > MAX_LOGIT_BIASES or not all(abs(bias) <= LARGEST_BIAS for bias in self.logit_bias.values()):
             bounds = f"between {-LARGEST_BIAS:g} and {LARGEST_BIAS:g}"
             raise InvalidRequest(f"logit_bias must hold at most {MAX_LOGIT_BIASES} token ids, each with a number {bounds}.")
+        for name, neutral in NOT_SERVED.items():
+            refuse_unless_neutral(name, getattr(self, name), neutral)
 
     @property
     def greedy(self) -> bool:
@@ -79,6 +124,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def penalised(self) -> bool:
         """Whether the logits depend on which tokens the request has seen."""
         return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)
+
+
+def refuse_unless_neutral(name: str, value: Any, neutral: Any) -> None:
+    """Raise ``Unsupported`` for an option that is not served, unless its value asks for nothing."""
+    if value is not neutral and value not in ([], {}, "") and (type(value) is not type(neutral) or value != neutral):
+        raise Unsupported(f"The sampling parameter '{name}' is not supported yet; leave it out.")
 
 
 def _between(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:

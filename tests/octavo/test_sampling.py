@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from octavo.errors import InvalidRequest
-from octavo.sampling import SamplingParams
+from octavo.errors import InvalidRequest, Unsupported
+from octavo.sampling import NOT_SERVED, SamplingParams
 
 REFUSED = {
     "n": [0, 129],
@@ -45,3 +45,39 @@ def test_the_edges_are_accepted() -> None:
 def test_crosses_a_socket_unchanged() -> None:
     params = SamplingParams(temperature=0.3, stop=("a", "b"), logit_bias={5: -1.0}, seed=7)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=SamplingParams) == params
+
+
+VLLM_0_26 = {
+    "n": 1, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "temperature": 1.0, "top_p": 1.0,
+    "top_k": 0, "min_p": 0.0, "seed": None, "stop": None, "stop_token_ids": None, "ignore_eos": False, "max_tokens": 16,
+    "min_tokens": 0, "logprobs": None, "prompt_logprobs": None, "prompt_logprob_token_ids": None, "prompt_logprob_start": None,
+    "logprob_token_ids": None, "flat_logprobs": False, "detokenize": True, "skip_special_tokens": True,
+    "spaces_between_special_tokens": True, "include_stop_str_in_output": False, "stream_interval": None,
+    "structured_outputs": None, "logit_bias": None, "allowed_token_ids": None, "extra_args": None, "bad_words": None,
+    "skip_reading_prefix_cache": None, "thinking_token_budget": None, "repetition_detection": None,
+    "routed_experts_prompt_start": 0, "trace_decode_token_ids": None,
+}  # fmt: skip
+
+
+def test_the_names_and_defaults_are_vllms() -> None:
+    assert set(SamplingParams.__struct_fields__) == set(VLLM_0_26)
+    assert SamplingParams(**VLLM_0_26) == SamplingParams()
+
+
+def test_one_string_and_lists_are_taken() -> None:
+    params = SamplingParams(stop="a", stop_token_ids=[1, 2])
+    assert (params.stop, params.stop_token_ids) == (("a",), (1, 2))
+    assert SamplingParams(stop=["a", "b"]).stop == ("a", "b")
+
+
+@pytest.mark.parametrize("name", NOT_SERVED)
+def test_what_is_not_served_is_refused_by_name(name: str) -> None:
+    with pytest.raises(Unsupported, match=name):
+        SamplingParams(**{name: ["something"]})
+
+
+def test_a_changed_field_is_checked_when_it_is_made_anew() -> None:
+    params = SamplingParams()
+    params.temperature = -1.0
+    with pytest.raises(ValueError, match="temperature"):
+        msgspec.structs.replace(params)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from octavo.errors import InvalidRequest, Unsupported
-from octavo.sampling import MAX_LOGIT_BIASES, MAX_STOPS, SamplingParams
+from octavo.sampling import MAX_LOGIT_BIASES, MAX_STOPS, NOT_SERVED, SamplingParams, refuse_unless_neutral
 
 MAX_JSON_BYTES = 1 << 20
 MAX_STOP_TOKEN_IDS = 1024
@@ -105,12 +105,9 @@ def _token_id(name: str, value: Any) -> int:
 
 
 def _refuse_unless_neutral(name: str, value: Any) -> None:
-    neutral = UNSUPPORTED[name]
     if name == "lora_name":
         raise Unsupported("LoRA feature is not enabled.")
-    if value in ([], {}, "") or (neutral is not None and type(value) is type(neutral) and value == neutral):
-        return
-    raise Unsupported(f"The sampling parameter '{name}' is not supported yet; leave it out.")
+    refuse_unless_neutral(name, value, UNSUPPORTED[name])
 
 
 def _mistyped(name: str, expected: str, value: Any) -> InvalidRequest:
@@ -157,20 +154,15 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "skip_special_tokens": _boolean,
     "detokenize": _boolean,
 }
-# vLLM's options that are not served, each with the value that asks for nothing and is therefore accepted.
-UNSUPPORTED: dict[str, Any] = {
-    "allowed_token_ids": None,
-    "bad_words": None,
+# What is not served, or no option of vLLM's any more, each with the value that asks for nothing and is therefore accepted.
+UNSUPPORTED: dict[str, Any] = NOT_SERVED | {
     "beam_width": 1,
     "best_of": 1,
     "early_stopping": False,
-    "extra_args": None,
     "guided_decoding": None,
     "length_penalty": 1.0,
     "logits_processors": None,
     "lora_name": None,
-    "spaces_between_special_tokens": True,
-    "structured_outputs": None,
     "truncate_prompt_tokens": None,
     "use_beam_search": False,
 }

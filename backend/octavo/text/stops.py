@@ -5,6 +5,7 @@ depth is the length of the longest end of the text that begins a stop: exactly w
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -15,7 +16,7 @@ class StopSet:
     that begins a stop, ``depth[s]`` the length of s, ``match[s]`` the longest stop that ends s (empty: none).
     """
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
+    def __init__(self, stops: Sequence[str]) -> None:
         """Build the automaton, in time linear in the length of all ``stops``."""
         self.next_state: list[dict[str, int]] = [{}]
         self.depth = [0]
