@@ -22,12 +22,14 @@ _REASONS = {
 
 
 class _Progress:
-    """What was counted of a generation that is open."""
+    """What was counted of a generation that is open. ``responses`` were taken, the last of them at ``responded_at``."""
 
-    def __init__(self, input_seconds: float) -> None:
-        self.input_seconds = input_seconds
+    def __init__(self, received_at: float) -> None:
+        self.received_at = received_at
         self.started = False
-        self.tokens = 0
+        self.tokens = self.responses = 0
+        self.responded_at: float | None = None
+        self.responded_output = 0.0
 
 
 class ServedEngine(Observer):
@@ -49,7 +51,7 @@ class ServedEngine(Observer):
         """Begin to answer; ``received_at``: when its bytes were here (``time.monotonic``). Raises as ``Generator`` does."""
         generation = self._generator.generate(request, backlog)
         if not generation.over:
-            self._open[generation] = _Progress(time.monotonic() - received_at)
+            self._open[generation] = _Progress(received_at)
         return generation
 
     def retire(self, released: Callable[[], None]) -> None:
@@ -93,20 +95,43 @@ class ServedEngine(Observer):
         counters.inter_token_latency.observe(seconds / count, count)
         self._count_tokens(generation, counters)
 
+    def responded(self, generation: Generation) -> None:
+        """Count a piece of an answer."""
+        progress = self._open.get(generation)
+        if progress is not None:
+            self._count_response(generation, progress, time.monotonic())
+
     def finished(self, generation: Generation) -> None:
-        """Count the request as a whole."""
+        """Count the request as a whole, and its last piece."""
         counters = self._counters()
         self._count_tokens(generation, counters)
-        progress = self._open.pop(generation, _Progress(0.0))
+        progress = self._open.pop(generation, _Progress(generation.arrived_at))
         assert generation.finished_at is not None
-        seconds = generation.finished_at - generation.arrived_at
         if generation.error is None:
-            _count_success(counters, generation, seconds, progress.input_seconds)
+            _count_success(counters, generation, progress.received_at)
         else:
-            count_failure(counters, generation.error, seconds)
-        counters.request_latency.observe(seconds)
+            count_failure(counters, generation.error, generation.finished_at - progress.received_at)
+        self._count_response(generation, progress, generation.finished_at)
+        counters.request_latency.observe(generation.finished_at - generation.arrived_at)
         counters.samples.observe(generation.request.sampling.n)
         self._release_if_done()
+
+    def _count_response(self, generation: Generation, progress: _Progress, now: float) -> None:
+        """A response is computed from the one before it on, the first of all from when the engine began."""
+        began = progress.responded_at
+        if began is None:
+            began = (generation.submitted_at or generation.arrived_at) + (generation.queue_seconds or 0.0)
+        output = _nanoseconds(generation.output_seconds - progress.responded_output)
+        infer = max(0, _nanoseconds(now - began) - output)
+        counters = self._counters().response(progress.responses)
+        if isinstance(generation.error, Cancelled):
+            counters.cancel.observe(infer + output)
+        else:
+            counters.compute_infer.observe(infer)
+            counters.compute_output.observe(output)
+            (counters.fail if generation.error else counters.success).observe(infer + output)
+        progress.responses += 1
+        progress.responded_at, progress.responded_output = now, generation.output_seconds
 
     def _count_tokens(self, generation: Generation, counters: Counters) -> None:
         progress = self._open.get(generation)
@@ -123,18 +148,24 @@ class ServedEngine(Observer):
 
 def count_failure(counters: Counters, error: OctavoError, seconds: float) -> None:
     """Count a request that ended with ``error`` after ``seconds``."""
-    counters.fail.observe(int(seconds * NANOSECONDS))
+    counters.fail.observe(_nanoseconds(seconds))
     counters.failures[_REASONS.get(error.kind, FailureReason.BACKEND)] += 1
 
 
-def _count_success(counters: Counters, generation: Generation, seconds: float, input_seconds: float) -> None:
-    queued = generation.queue_seconds or 0.0
-    counters.success.observe(int((seconds + input_seconds) * NANOSECONDS))
-    counters.queue.observe(int(queued * NANOSECONDS))
-    counters.compute_input.observe(int(input_seconds * NANOSECONDS))
-    counters.compute_infer.observe(int(max(0.0, seconds - queued) * NANOSECONDS))
-    # Detokenising and sending overlap with the engine's work, so no time is theirs alone.
-    counters.compute_output.observe(0)
+def _count_success(counters: Counters, generation: Generation, received_at: float) -> None:
+    """The parts of a request's time follow one another: read, queue, compute; of computing, what made text is the output's."""
+    assert generation.finished_at is not None and generation.submitted_at is not None
+    queue, output = _nanoseconds(generation.queue_seconds or 0.0), _nanoseconds(generation.output_seconds)
+    computing = _nanoseconds(generation.finished_at - generation.submitted_at)
+    counters.success.observe(_nanoseconds(generation.finished_at - received_at))
+    counters.queue.observe(queue)
+    counters.compute_input.observe(_nanoseconds(generation.submitted_at - received_at))
+    counters.compute_infer.observe(max(0, computing - queue - output))
+    counters.compute_output.observe(output)
     counters.last_inference_ms = int(time.time() * 1000)
     counters.prompt_length.observe(generation.num_prompt_tokens)
     counters.generation_length.observe(generation.num_generation_tokens)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * NANOSECONDS)

@@ -10,6 +10,7 @@ LATENCY_EDGES = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.7
 TOKEN_EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 REQUEST_EDGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
 LENGTH_EDGES = tuple(float(digit * 10**power) for power in range(6) for digit in (1, 2, 5))
+MAX_RESPONSES = 1024
 SAMPLES_EDGES = (1.0, 2.0, 5.0, 10.0, 20.0)
 
 
@@ -62,8 +63,26 @@ class Timing(msgspec.Struct):
         self.ns += other.ns
 
 
+class ResponseCounters(msgspec.Struct, array_like=True):
+    """What was counted of the responses that have one place in their answers: the first of each, the second of each, ..."""
+
+    compute_infer: Timing = msgspec.field(default_factory=Timing)
+    compute_output: Timing = msgspec.field(default_factory=Timing)
+    success: Timing = msgspec.field(default_factory=Timing)
+    fail: Timing = msgspec.field(default_factory=Timing)
+    cancel: Timing = msgspec.field(default_factory=Timing)
+
+    def add(self, other: "ResponseCounters") -> None:
+        """Count all that ``other`` has counted."""
+        for name in self.__struct_fields__:
+            getattr(self, name).add(getattr(other, name))
+
+
 class Counters(msgspec.Struct):
-    """One model version's counters. Every number only grows; ``last_inference_ms`` is milliseconds since the epoch."""
+    """One model version's counters. Every number only grows; ``last_inference_ms`` is milliseconds since the epoch.
+
+    ``responses`` are by place in the answer, at most ``MAX_RESPONSES``.
+    """
 
     success: Timing = msgspec.field(default_factory=Timing)
     fail: Timing = msgspec.field(default_factory=Timing)
@@ -81,6 +100,15 @@ class Counters(msgspec.Struct):
     prompt_length: Histogram = msgspec.field(default_factory=lambda: Histogram.over(LENGTH_EDGES))
     generation_length: Histogram = msgspec.field(default_factory=lambda: Histogram.over(LENGTH_EDGES))
     samples: Histogram = msgspec.field(default_factory=lambda: Histogram.over(SAMPLES_EDGES))
+    responses: list[ResponseCounters] = []
+
+    def response(self, place: int) -> ResponseCounters:
+        """The counters of responses at ``place``; those that come after all that are counted have none that are kept."""
+        if place >= MAX_RESPONSES:
+            return ResponseCounters()
+        while place >= len(self.responses):
+            self.responses.append(ResponseCounters())
+        return self.responses[place]
 
     def add(self, other: "Counters") -> None:
         """Count all that ``other`` has counted."""
@@ -88,6 +116,9 @@ class Counters(msgspec.Struct):
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Timing | Histogram):
                 mine.add(theirs)
+            elif isinstance(mine, list):
+                for place, counted in enumerate(theirs):
+                    self.response(place).add(counted)
             elif isinstance(mine, dict):
                 self.failures = {reason: mine[reason] + theirs[reason] for reason in mine}
             elif name == "last_inference_ms":

@@ -37,6 +37,9 @@ class Observer:
     def next_tokens(self, generation: "Generation", seconds: float, count: int) -> None:
         """``count`` more tokens of a sample came ``seconds`` after the ones before."""
 
+    def responded(self, generation: "Generation") -> None:
+        """A piece of the answer was taken that is not the last."""
+
     def finished(self, generation: "Generation") -> None:
         """The generation is over: complete, failed (``generation.error``) or cancelled. Called once."""
 
@@ -46,8 +49,9 @@ class Generation:
 
     What was not read yet is merged into the next chunk, so a slow reader holds no more than the answer, and of a streamed
     one no more than ``backlog`` allows: beyond that it is cancelled. Whoever stops reading early must call ``cancel``.
-    The public attributes are for metrics and complete once ``over`` is true;
-    ``finished_at`` and ``first_token_at`` are seconds of ``time.monotonic``; ``num_generation_tokens`` is of all samples.
+    The public attributes are for metrics and complete once ``over`` is true; ``arrived_at``, ``submitted_at`` (to the engine),
+    ``first_token_at`` and ``finished_at`` are seconds of ``time.monotonic``; ``num_generation_tokens`` is of all samples, and
+    ``output_seconds`` is what it took to make text of them.
     """
 
     def __init__(
@@ -61,11 +65,13 @@ class Generation:
         """Nothing is sent before ``start``. ``samples``: those of the first prompt, then those of the second, and so on."""
         self.request = request
         self.arrived_at = time.monotonic()
+        self.submitted_at: float | None = None
         self.first_token_at: float | None = None
         self.finished_at: float | None = None
         self.prompt_token_ids: list[list[int]] = []
         self.num_generation_tokens = 0
         self.queue_seconds: float | None = None
+        self.output_seconds = 0.0
         self.error: OctavoError | None = None
         self._client = client
         self._samples = samples
@@ -102,6 +108,7 @@ class Generation:
             request = _engine_request(self._client.next_id(), self.request, prompt_token_ids[prompt], index)
             self._client.submit(request, self._take_in)
             self._open[request.id] = sample, prompt
+        self.submitted_at = time.monotonic()
 
     def cancel(self) -> None:
         """Abort what still runs; a reader gets ``Cancelled``. Does nothing once the generation is over."""
@@ -143,6 +150,8 @@ class Generation:
     def _next_chunk(self) -> GenerateChunk:
         self._fresh = False
         self._read_to_end = self.over and self.error is None
+        if not self.over:
+            self._observer.responded(self)
         self._let_go()
         logprobs, self._prompt_logprobs = self._prompt_logprobs, {}
         return GenerateChunk(
@@ -178,7 +187,10 @@ class Generation:
         before = sample.num_tokens
         if self._backlog is not None:
             self._unread_bytes += self._backlog.add(len(output.token_ids), self.request.sampling.logprobs or 0)
-        if sample.add(output):
+        began = time.perf_counter()
+        stopped = sample.add(output)
+        self.output_seconds += time.perf_counter() - began
+        if stopped:
             self._client.abort(output.id)
         self.num_generation_tokens += sample.num_tokens - before
         if sample.finish_reason is not None:

@@ -1,5 +1,6 @@
 """What is counted, exactly: per request, over several front ends, and over the deaths of both kinds of children."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,54 @@ def test_statistics_are_those_of_the_metrics(server: Server, client: triton.Infe
     assert after.inference_stats.fail.count == stats.inference_stats.fail.count + 2
     parts = after.inference_stats
     assert parts.queue.ns + parts.compute_input.ns + parts.compute_infer.ns <= success.ns
+
+
+def test_every_response_of_a_stream_is_counted_by_its_place(server: Server, client: triton.InferenceServerClient) -> None:
+    before = response_counts(client)
+    with Stream(server.grpc) as stream:
+        messages = len(stream.send(infer_request(max_tokens=6)).rest())
+    client._client_stub.ModelInfer(infer_request(stream=False))
+    after = response_counts(client)
+    grown = {place: counts["success"] - before.get(place, {"success": 0})["success"] for place, counts in after.items()}
+    assert [grown[place] for place in range(messages)] == [2] + [1] * (messages - 1)
+    assert not any(count for place, count in grown.items() if place >= messages)
+    assert all(counts["compute_infer"] == counts["success"] + counts["fail"] for counts in after.values())
+    over_http = json.loads(server.get("/v2/models/tiny/stats")[1])["model_stats"][0]["response_stats"]
+    assert {place: {name: part["count"] for name, part in over_http[str(place)].items()} for place in after} == after
+
+
+def test_the_response_that_a_client_did_not_wait_for_is_cancelled(server: Server, client: triton.InferenceServerClient) -> None:
+    before = response_counts(client)
+    with Stream(server.grpc) as stream:
+        next(stream.send(infer_request(max_tokens=1900)))
+        stream.call.cancel()
+        server.wait_until_free()
+    after = response_counts(client)
+    assert sum(c["cancel"] for c in after.values()) == sum(c["cancel"] for c in before.values()) + 1
+    assert after[0]["success"] == before.get(0, {"success": 0})["success"] + 1
+
+
+def response_counts(client: triton.InferenceServerClient) -> dict[int, dict[str, int]]:
+    (stats,) = client.get_inference_statistics("tiny").model_stats
+    return {
+        int(place): {field.name: getattr(response, field.name).count for field in response.DESCRIPTOR.fields}
+        for place, response in stats.response_stats.items()
+    }
+
+
+def test_waiting_is_not_computing(server: Server, client: triton.InferenceServerClient) -> None:
+    client.load_model("narrow")
+    with Stream(server.grpc) as first, Stream(server.grpc) as second:
+        next(first.send(infer_request(max_tokens=300, model="narrow")))
+        next(second.send(infer_request(max_tokens=1, model="narrow")))
+        first.rest()
+    (stats,) = client.get_inference_statistics("narrow").model_stats
+    parts = stats.inference_stats
+    # The first request computes while the second waits, and nearly all of the second's time is that.
+    assert 0.5 * parts.compute_infer.ns < parts.queue.ns < parts.compute_infer.ns
+    assert parts.compute_output.ns > 0
+    assert stats.response_stats["0"].compute_infer.ns < 0.5 * parts.queue.ns
+    client.unload_model("narrow")
 
 
 def test_statistics_of_what_is_not_there(client: triton.InferenceServerClient) -> None:

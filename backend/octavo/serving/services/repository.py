@@ -8,7 +8,7 @@ from octavo.serving.control import ListModels, LoadModel, ModelCounters, ReadSta
 from octavo.serving.link import Link
 from octavo.serving.models import Models, parse_version
 from octavo.serving.services.core import SERVER_NOT_READY
-from octavo.serving.statistics import Counters, Timing
+from octavo.serving.statistics import Counters, ResponseCounters, Timing
 from octavo.wire import pb
 
 ONE_REPOSITORY = "'repository_name' specification is not supported"
@@ -112,6 +112,18 @@ def _statistics(entry: ModelCounters) -> pb.ModelStatistics:
         execution_count=counters.success.count,
         inference_stats=inference,
         batch_stats=batches if counters.success.count else [],
+        response_stats={str(place): _response(counted) for place, counted in enumerate(counters.responses)},
+    )
+
+
+def _response(counters: ResponseCounters) -> pb.InferResponseStatistics:
+    return pb.InferResponseStatistics(
+        compute_infer=_timing(counters.compute_infer),
+        compute_output=_timing(counters.compute_output),
+        success=_timing(counters.success),
+        fail=_timing(counters.fail),
+        empty_response=pb.StatisticDuration(),
+        cancel=_timing(counters.cancel),
     )
 
 
