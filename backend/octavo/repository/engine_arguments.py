@@ -1,4 +1,4 @@
-"""The one table of engine arguments: what becomes of each key that a ``model.json`` may hold. Knows names, not their types.
+"""The one table of engine arguments: what becomes of each key that a ``model.json`` or a caller may give. Knows names, not types.
 
 The names are those of vLLM's engine arguments up to 0.26, older spellings included, and our own ``max_queue_size``,
 ``itl_target_ms`` and ``deterministic``. A key is honoured (a field of ``ModelSettings``), or accepted without effect and logged, or
@@ -6,11 +6,13 @@ refused by name unless its value asks for nothing. A value of null always asks f
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
 from octavo.errors import LoadFailed
+
+MODEL_JSON = "model.json"
 
 
 class Treatment(StrEnum):
@@ -214,8 +216,8 @@ def _rows() -> Iterator[tuple[str, EngineArgument]]:
 ENGINE_ARGUMENTS: dict[str, EngineArgument] = dict(_rows())
 
 
-def honoured(arguments: dict[str, object]) -> tuple[dict[str, object], list[str]]:
-    """Split the keys of a ``model.json``: those to act on, and a sentence for each that is accepted without effect.
+def honoured(arguments: Mapping[str, object], source: str = MODEL_JSON) -> tuple[dict[str, object], list[str]]:
+    """Split what ``source`` holds by key: what to act on, and a sentence for each that is accepted without effect.
 
     Raises ``LoadFailed`` for a refused key, and for an unknown one with the nearest known name.
     """
@@ -224,15 +226,15 @@ def honoured(arguments: dict[str, object]) -> tuple[dict[str, object], list[str]
     for name, value in arguments.items():
         row = ENGINE_ARGUMENTS.get(name)
         if row is None:
-            raise LoadFailed(_unknown(name))
+            raise LoadFailed(_unknown(name, source))
         if value is None:
             continue
         if row.treatment is Treatment.HONOURED:
             kept[name] = value
         elif row.treatment is Treatment.NO_EFFECT:
-            notes.append(f"model.json sets '{name}', which has no effect: {row.reason}.")
+            notes.append(f"{source} sets '{name}', which has no effect: {row.reason}.")
         elif not _asks_for_nothing(value, row):
-            raise LoadFailed(f"model.json sets '{name}', which is not supported: {row.reason}.")
+            raise LoadFailed(f"{source} sets '{name}', which is not supported: {row.reason}.")
     return kept, notes
 
 
@@ -242,7 +244,7 @@ def _asks_for_nothing(value: object, row: EngineArgument) -> bool:
     return value in ("", [], {}) or text in {str(one).lower() for one in row.harmless}
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, source: str) -> str:
     nearest = difflib.get_close_matches(name, ENGINE_ARGUMENTS, n=1)
     hint = f"the nearest known one is '{nearest[0]}'" if nearest else "no known one is like it"
-    return f"model.json has a key '{name}' that is not an engine argument; {hint}."
+    return f"{source} has a key '{name}' that is not an engine argument; {hint}."

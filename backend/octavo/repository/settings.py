@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from octavo.config import SchedulingPolicy
 from octavo.errors import LoadFailed
-from octavo.repository.engine_arguments import honoured
+from octavo.repository.engine_arguments import MODEL_JSON, honoured
 from octavo.repository.json_text import parse_json
 
 log = logging.getLogger(__name__)
@@ -94,13 +94,18 @@ def parse_settings(text: str, model: str) -> ModelSettings:
         raise LoadFailed(f"model.json of model '{model}' is not JSON: {_sentence(str(error))}") from error
     if not isinstance(arguments, dict):
         raise LoadFailed(f"model.json of model '{model}' must be a JSON object of engine arguments.")
-    kept, notes = honoured(arguments)
+    return read_settings(arguments, model)
+
+
+def read_settings(arguments: Mapping[str, object], model: str, source: str = MODEL_JSON) -> ModelSettings:
+    """The settings that ``source`` gives for ``model``, by name; those without effect are logged. Raises ``LoadFailed``."""
+    kept, notes = honoured(arguments, source)
     for note in notes:
         log.info("Model '%s': %s", model, note)
     try:
         return ModelSettings.model_validate(kept)
     except ValidationError as error:
-        raise LoadFailed(f"model.json of model '{model}' is not valid: {_problems(error)}") from None
+        raise LoadFailed(f"{source} of model '{model}' is not valid: {_problems(error)}") from None
 
 
 def _problems(error: ValidationError) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from octavo.config import WeightsFormat
 from octavo.errors import LoadFailed, shown
+from octavo.repository.engine_arguments import MODEL_JSON
 from octavo.repository.paths import can_reach, inside
 from octavo.repository.settings import LoadFormat, ModelSettings
 
@@ -32,11 +33,20 @@ class Source(NamedTuple):
 
 
 class Asker(NamedTuple):
-    """Whose ``model.json`` it is: the model's name, the folder of the version, and the repository's path around it."""
+    """Whose reference it is: the model's name, the folder that relative paths start from, and the one that they may not leave.
+
+    In a repository these are the version's folder and the repository's. ``source``: where the reference is written.
+    """
 
     model: str
     folder: Path
     root: Path
+    source: str = MODEL_JSON
+
+    @property
+    def where(self) -> str:
+        """``source``, as it stands in a sentence."""
+        return f"{self.source} of model '{self.model}'"
 
 
 def find_source(settings: ModelSettings, asker: Asker) -> Source:
@@ -52,41 +62,41 @@ def find_source(settings: ModelSettings, asker: Asker) -> Source:
 
 def locate(reference: str, revision: str | None, settings: ModelSettings, asker: Asker) -> Path:
     """The folder or file that ``reference`` names. Raises ``LoadFailed`` if there is none."""
-    model = asker.model
     if "\0" in reference:
-        raise LoadFailed(f"model.json of model '{model}' holds a path with a NUL character.")
+        raise LoadFailed(f"{asker.where} holds a path with a NUL character.")
     if reference.startswith(PACKAGE):
-        return in_package(reference, model)
+        return in_package(reference, asker)
     path = Path(reference)
     if path.is_absolute():
         if not can_reach(path):
-            what = f"The folder or file '{shown(path.name)}' that model.json of model '{model}' names"
+            what = f"The folder or file '{shown(path.name)}' that {asker.where} names"
             raise LoadFailed(f"{what} does not exist or cannot be read.")
         return path
     if reference.startswith(".") or can_reach(asker.folder / path):
-        return inside(asker.root, asker.folder / path, f"'{reference}' in model.json of model '{model}'")
-    return from_hub(reference, revision, settings, model)
+        return inside(asker.root, asker.folder / path, f"'{reference}' in {asker.where}")
+    return from_hub(reference, revision, settings, asker)
 
 
-def in_package(reference: str, model: str) -> Path:
+def in_package(reference: str, asker: Asker) -> Path:
     """A file, or a folder of files, that an installed distribution lists as its own; the distribution is not imported."""
     name, _, file = reference.removeprefix(PACKAGE).partition("/")
     if not name or not file:
-        raise LoadFailed(f"'{reference}' in model.json of model '{model}' must have the form package://distribution/file.")
+        raise LoadFailed(f"'{reference}' in {asker.where} must have the form package://distribution/file.")
     try:
         distribution = importlib.metadata.distribution(name)
     except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise LoadFailed(f"The package '{name}' that model.json of model '{model}' names is not installed.") from None
+        raise LoadFailed(f"The package '{name}' that {asker.where} names is not installed.") from None
     if not any(f"{shipped}/".startswith(f"{file}/") for shipped in distribution.files or ()):
-        raise LoadFailed(f"The package '{name}' that model.json of model '{model}' names has no file '{file}'.")
+        raise LoadFailed(f"The package '{name}' that {asker.where} names has no file '{file}'.")
     site = Path(str(distribution.locate_file("")))
     return inside(site, site / file, f"'{file}' of the package '{name}'")
 
 
-def from_hub(repo_id: str, revision: str | None, settings: ModelSettings, model: str) -> Path:
+def from_hub(repo_id: str, revision: str | None, settings: ModelSettings, asker: Asker) -> Path:
     """A snapshot of a hub repository, downloaded or from the cache: configuration, tokenizer and safetensors only."""
     if not _HUB_ID.fullmatch(repo_id):
-        raise LoadFailed(f"'{repo_id}' in model.json of model '{model}' is no path that exists and no id of a hub repository.")
+        raise LoadFailed(f"'{repo_id}' in {asker.where} is no path that exists and no id of a hub repository.")
+    model = asker.model
     from huggingface_hub import errors, snapshot_download
 
     log.info("Model '%s': looking for '%s' on the Hugging Face hub.", model, repo_id)

@@ -1,0 +1,39 @@
+"""Engine arguments that a caller gives directly, as vLLM's ``LLM`` takes them -> ``EngineConfig``. No repository is involved."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from octavo.config import EngineConfig
+from octavo.repository.paths import can_reach
+from octavo.repository.settings import read_settings
+from octavo.repository.sources import Asker, find_source
+from octavo.repository.spec import engine_config
+
+_ROOT = Path("/")
+
+
+def direct_config(arguments: Mapping[str, object], source: str) -> EngineConfig:
+    """The settings of one engine. ``source`` is what gives the arguments, as it stands in a sentence. Raises ``LoadFailed``.
+
+    Its ``model`` is a folder or file, relative to the working directory, or whatever else a ``model.json`` may name.
+    """
+    name = _name(str(arguments["model"]))
+    settings = read_settings({key: _plain(value) for key, value in arguments.items()}, name, source)
+    found = find_source(settings, Asker(name, Path.cwd(), _ROOT, source))
+    return engine_config(name, 1, settings, found, settings.device)
+
+
+def _name(model: str) -> str:
+    """What to call the model: a folder or file by its own name, anything else as it is written."""
+    path = Path(model)
+    if not can_reach(path):
+        return model
+    return path.resolve().stem if path.suffix == ".gguf" else path.resolve().name
+
+
+def _plain(value: object) -> object:
+    """Paths and torch's dtypes as the strings that they stand for."""
+    if isinstance(value, Path):
+        return str(value)
+    text = str(value) if type(value).__module__ == "torch" else ""
+    return text.removeprefix("torch.") if text.startswith("torch.") else value
