@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import signal
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from octavo.repository.repository import ModelRepository
 from octavo.serving import control
 from octavo.serving.children import PROGRAMS, Programs
 from octavo.serving.control import CallReply, FrontEndMessage, FrontEndSetup, ModelCall, ModelCounters
+from octavo.serving.directory import private_directory
 from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
 from octavo.serving.frontends import FrontEnds
@@ -34,7 +34,6 @@ from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 COLLECT_EVERY = 1.0
-LONGEST_DIRECTORY = 85
 NOT_EXPLICIT = "explicit model load / unload is not allowed if polling is enabled"
 
 
@@ -45,7 +44,7 @@ def run(options: ServeOptions, programs: Programs = PROGRAMS) -> int:
     """
     configure_logs("supervisor", options.log_verbose, options.log_format)
     with ExitStack() as stack:
-        directory = _private_directory()
+        directory = private_directory()
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
             security = read_security(options)
@@ -248,15 +247,6 @@ async def _start(supervisor: Supervisor, options: ServeOptions, security: Securi
     await supervisor.start()
     if not supervisor.exit.done():
         _announce(options, security, ports)
-
-
-def _private_directory() -> Path:
-    """A folder for our sockets that only we may enter. A socket's whole path has to fit into 107 bytes."""
-    directory = tempfile.mkdtemp(prefix="octavo-")
-    if len(os.fsencode(directory)) > LONGEST_DIRECTORY:
-        os.rmdir(directory)
-        directory = tempfile.mkdtemp(prefix="octavo-", dir="/tmp")
-    return Path(directory)
 
 
 def _on_signal(supervisor: Supervisor, signum: signal.Signals, directory: Path) -> None:
