@@ -1,6 +1,7 @@
 """``ChatTemplate``: a model's Jinja template, rendered as Transformers renders it. Knows no tokenizer and imports no Transformers.
 
-The source comes from the model's own files, never from a request, and runs in Jinja's immutable sandbox. Messages are plain JSON.
+The source comes from the model's own files, never from a request, and runs in Jinja's immutable sandbox, for a time and to a
+size that are limited. Messages are plain JSON.
 """
 
 import json
@@ -11,13 +12,17 @@ from typing import Any, NoReturn
 from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import SecurityError
 from jinja2.utils import Namespace
 
 from octavo.errors import InvalidRequest, shown
+from octavo.text.template_limits import LimitedEnvironment, compiled, rendered
 
 # What a template may call by name, as far as the model has it.
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# What a template is told by a name of its own, and no request can call anything else.
+RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", *SPECIAL_TOKENS})
+_END_OF_FINAL_MESSAGE = "OCTAVO-END-OF-FINAL-MESSAGE "
 
 
 class ChatTemplate:
@@ -26,20 +31,40 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """Compile ``source``. ``special_tokens``: texts by the names of ``SPECIAL_TOKENS``."""
         self._special_tokens = dict(special_tokens)
+        self._knows_developers = "developer" in source
         self._template: Template | None
         try:
-            self._template = _environment().from_string(source)
+            self._template = compiled(_environment(), source)
         except (TemplateSyntaxError, RecursionError):
             self._template = None
 
-    def render(self, messages: list[dict[str, Any]]) -> str:
-        """The prompt that ends where the assistant's answer begins. Raises ``InvalidRequest`` if the template refuses."""
+    def render(
+        self, messages: list[dict[str, Any]], variables: Mapping[str, Any] | None = None, continue_final_message: bool = False
+    ) -> str:
+        """The prompt. It ends where the assistant's answer begins, or with ``continue_final_message`` where the last message ends.
+
+        ``variables``: what the template is told beside the messages, over the defaults: no tools, no documents, and a generation
+        prompt. Raises ``InvalidRequest`` if the template refuses, or takes too long.
+        """
         if self._template is None:
             raise InvalidRequest("The model's chat template is not valid Jinja, so it takes a prompt as text and no messages.")
+        told = {"tools": None, "documents": None, "add_generation_prompt": not continue_final_message, **(variables or {})}
+        messages = [self._addressed(message) for message in messages]
+        if continue_final_message:
+            messages[-1] = messages[-1] | {"content": (messages[-1]["content"] or "") + _END_OF_FINAL_MESSAGE}
+        text = self._rendered(self._template, told | self._special_tokens | {"messages": messages})
+        return _up_to_final_message(text) if continue_final_message else text
+
+    def _addressed(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Developers speak to templates that do not know them as the system does, as OpenAI's clients expect."""
+        known = self._knows_developers or message.get("role") != "developer"
+        return message if known else message | {"role": "system"}
+
+    def _rendered(self, template: Template, variables: dict[str, Any]) -> str:
         try:
-            return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
-            )
+            return rendered(template, variables)
+        except InvalidRequest:
+            raise
         except TemplateError as error:
             reason = shown(str(error.message or "").rstrip("."))
             raise InvalidRequest(f"The model's chat template refuses these messages: {reason}.") from error
@@ -83,11 +108,19 @@ class _Dict:
         return dict(*args, **items)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+def _environment() -> LimitedEnvironment:
+    environment = LimitedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals |= {"raise_exception": _refuse, "strftime_now": _now, "dict": _Dict(), "namespace": _Namespace}
     return environment
+
+
+def _up_to_final_message(text: str) -> str:
+    """The text up to where the marked message ends, with the space before that only if the template kept it."""
+    place = text.rfind(_END_OF_FINAL_MESSAGE.rstrip())
+    if place < 0:
+        raise InvalidRequest("The model's chat template leaves the final message out, so it cannot be continued.")
+    return text[:place] if text.startswith(_END_OF_FINAL_MESSAGE, place) else text[:place].rstrip()
 
 
 def _to_json(

@@ -7,6 +7,8 @@ from octavo.text.admission import Admission
 from octavo.text.request import Conversation, Prompt
 from octavo.text.tokenizer import Tokenizer
 
+MESSAGE = 64  # as many characters as take about the time to tokenise that a template takes for an empty message
+
 
 class PromptReader:
     """Reads prompts for one loaded model. Whatever is wrong with one of them raises ``InvalidRequest``."""
@@ -23,8 +25,8 @@ class PromptReader:
         return read
 
     def num_characters(self, prompts: Sequence[Prompt]) -> int:
-        """How much there is to tokenise."""
-        return sum(_num_characters(prompt) for prompt in prompts)
+        """How much there is to tokenise, each message of a conversation counted as ``MESSAGE`` more."""
+        return sum(_num_characters(prompt) + _num_messages(prompt) * MESSAGE for prompt in prompts)
 
     def check_texts(self, prompts: Sequence[Prompt]) -> None:
         """Refuse a text so long that it need not be tokenised to know that it does not fit."""
@@ -41,9 +43,9 @@ class PromptReader:
         template = self._tokenizer.chat_template
         if template is None:
             raise InvalidRequest("The model has no chat template, so it takes a prompt as text or token ids and no messages.")
-        text = template.render(conversation.messages)
+        text = template.render(conversation.messages, conversation.variables, conversation.continue_final_message)
         self._admission.check_characters(len(text), self._tokenizer.longest_token)
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return self._tokenizer.encode(text, add_special_tokens=conversation.add_special_tokens)
 
 
 def _num_characters(prompt: Prompt) -> int:
@@ -54,3 +56,7 @@ def _num_characters(prompt: Prompt) -> int:
             return prompt.num_characters
         case _:
             return 0
+
+
+def _num_messages(prompt: Prompt) -> int:
+    return len(prompt.messages) if isinstance(prompt, Conversation) else 0

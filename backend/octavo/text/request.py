@@ -12,9 +12,16 @@ MAX_SAMPLES_OF_ALL = 1024
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """Chat messages, for the model's chat template to spell: each has a ``role``, and a ``content`` that is text or None."""
+    """Chat messages, for the model's chat template to spell: each has a ``role``, and a ``content`` that is text or None.
+
+    ``variables``, ``continue_final_message``: see ``ChatTemplate.render``. ``add_special_tokens``: put before the prompt what the
+    tokenizer does, although templates mostly do.
+    """
 
     messages: list[dict[str, Any]]
+    variables: dict[str, Any] = {}
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
 
     @property
     def num_characters(self) -> int:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import tokenizers
@@ -10,6 +11,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from octavo.errors import InvalidRequest
+from octavo.text import template_limits
 from octavo.text.chat_template import ChatTemplate
 from octavo.text.tokenizer import load_tokenizer
 
@@ -111,3 +113,51 @@ def test_rendering_imports_neither_transformers_nor_torch():
         "assert not {'transformers', 'torch', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "takes more than 0.2 s"),
+        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "cannot be applied"),
+        ("{% set n = namespace(t='xy') %}{% for i in range(99) %}{% set n.t = n.t ~ n.t %}{% endfor %}", "characters of these"),
+        ("{% set n = namespace(t='xy') %}{% for i in range(99) %}{% set n.t = n.t + n.t %}{% endfor %}", "characters of these"),
+        ("{{ 'x' * 10 ** 9 }}", "characters of these"),
+        ("{{ 10 ** (10 ** 9) }}", "computes a number that is too large"),
+        ("{% for i in range(99999) %}{{ messages[1].content * 999 }}{% endfor %}", "characters of these"),
+    ],
+)
+def test_a_template_that_has_no_end_is_ended(source, text, monkeypatch):
+    monkeypatch.setattr(template_limits, "MAX_SECONDS", 0.2)
+    started = time.monotonic()
+    with pytest.raises(InvalidRequest, match=text):
+        ChatTemplate(source, {}).render(CHAT)
+    assert time.monotonic() - started < 5
+
+
+def test_variables_reach_the_template_and_cannot_hide_the_messages():
+    template = ChatTemplate(
+        "{{ enable_thinking }}{{ tools }}{{ add_generation_prompt }}{{ bos_token }}{{ messages | length }}", SPECIAL
+    )
+    variables = {"enable_thinking": False, "tools": [1], "messages": [], "bos_token": "x"}
+    assert template.render(CHAT, variables) == "False[1]True<s>4"
+
+
+@pytest.mark.parametrize("trim", ["", " | trim"])
+@pytest.mark.parametrize("content", ["So it", "So it ", ""])
+def test_the_final_message_is_continued_as_in_transformers(trim, content):
+    source = "{% for m in messages %}<{{ m.role }}>{{ m.content" + trim + " }}</s>{% endfor %}"
+    chat = [*CHAT[:2], {"role": "assistant", "content": content}]
+    (expected,), _ = render_jinja_template([chat], chat_template=source, continue_final_message=True, **SPECIAL)
+    assert ChatTemplate(source, SPECIAL).render(chat, continue_final_message=True) == expected
+
+
+def test_what_leaves_the_final_message_out_cannot_continue_it():
+    with pytest.raises(InvalidRequest, match="leaves the final message out"):
+        ChatTemplate("{{ messages[0].content }}", {}).render(CHAT, continue_final_message=True)
+
+
+def test_developers_are_the_system_to_a_template_that_does_not_know_them():
+    chat = [{"role": "developer", "content": "Be brief."}]
+    assert ChatTemplate("{{ messages[0].role }}", {}).render(chat) == "system"
+    assert ChatTemplate("{# developer #}{{ messages[0].role }}", {}).render(chat) == "developer"
