@@ -141,10 +141,13 @@ def test_unless_it_was_told_to_go_on(repository: Path, tmp_path: Path, strictnes
         assert server.get("/v2/health/ready")[0] == ready
 
 
-def test_sockets_are_private_and_gone_at_the_end(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+def test_sockets_are_private_and_gone_at_the_end(
+    repository: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("TMPDIR", str(short))
     with running(repository, "--model-control-mode=explicit", "--http-address=0.0.0.0", log=tmp_path / "log") as server:
-        (directory,) = tmp_path.glob("octavo-*")
+        (directory,) = short.glob("octavo-*")
         assert directory.stat().st_mode & 0o077 == 0
         assert {path.name for path in directory.iterdir()} == {"engines", "front-ends"}
         assert server.stop() == 0
