@@ -11,11 +11,12 @@ from conformance import script
 from conformance.answers import Data, text_of
 from conformance.client import ServerGone
 from conformance.compare import complaints, differences, reasons
-from conformance.octavo_server import octavo
-from conformance.real_triton import real_triton
+from conformance.octavo_server import LOADED, octavo
+from octavo.bench.real_triton import real_triton
 
 ATTEMPTS = 5
 RECORDED = Path(__file__).parent / "triton.json"
+MODELS = Path(__file__).parent / "triton_models"
 
 
 def recorded() -> dict[str, Data]:
@@ -41,11 +42,11 @@ def _ask_triton(venv: Path) -> dict[str, Data]:
     """A real Triton's answers to everything, from one that did not crash on the way."""
     for _ in range(ATTEMPTS - 1):
         try:
-            with real_triton(venv) as server:
+            with real_triton(venv, MODELS, LOADED) as server:
                 return script.run(server.grpc, server.http)
         except ServerGone as crash:
             print(f"The real Triton is gone ({crash}); once more from the start.", file=sys.stderr)
-    with real_triton(venv) as server:
+    with real_triton(venv, MODELS, LOADED) as server:
         return script.run(server.grpc, server.http)
 
 

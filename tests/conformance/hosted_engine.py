@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from conformance.backend import MODELS
 from octavo.config import EngineConfig
 from octavo.engine import process
-from octavo.engine.core import Runner
+from octavo.engine.core import EngineCore
 from octavo.engine.messages import EngineInfo
 
 NOTHING = EngineInfo(
@@ -15,9 +15,11 @@ NOTHING = EngineInfo(
 )
 
 
-def load(config: EngineConfig) -> Runner:
-    """A runner that is never asked to run, or the real one."""
-    return SimpleNamespace(info=NOTHING, runs_ahead=False) if config.name in MODELS else process.load_runner(config)
+def load(config: EngineConfig) -> process.Core:
+    """An engine that is never asked to run, or the real one."""
+    if config.name not in MODELS:
+        return process.load_core(config)
+    return EngineCore(config, SimpleNamespace(info=NOTHING, runs_ahead=0))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from octavo.engine.endpoint import Endpoint
 from octavo.engine.messages import EngineCommand, EngineInfo, Submit
 from octavo.engine.scheduler import Outputs, Scheduler
 from octavo.engine.step import StepInput, StepOutput
+from octavo.errors import OctavoError
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,11 @@ class EngineCore:
             self._in_flight.append((now, step, self._runner.launch(step)))
         if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
             self._take(*self._in_flight.popleft())
+        return self.scheduler.collect()
+
+    def refuse_all(self, error: OctavoError) -> Outputs:
+        """The engine is done for: what to tell each front end of its open requests."""
+        self.scheduler.refuse_all(error)
         return self.scheduler.collect()
 
     def _take(self, planned: float, step: StepInput, launched: Launched) -> None:

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn, Protocol
 
 import msgspec
 import zmq
@@ -21,6 +22,8 @@ from octavo.engine.control import ControlChannel, EngineFailed, EngineReady, Eng
 from octavo.engine.core import EngineCore, Runner
 from octavo.engine.endpoint import Endpoint
 from octavo.engine.lifeline import die_with_parent, name_process
+from octavo.engine.messages import EngineInfo
+from octavo.engine.scheduler import Outputs
 from octavo.errors import EngineDead, ErrorFrame, LoadFailed, OctavoError
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,20 @@ log = logging.getLogger(__name__)
 _LOCATION = re.compile(r"(?:/[^\s/:,'\"()]+)+/|\b0x[0-9a-fA-F]+\b")
 _MAX_CAUSE = 300
 LINGER_MS = 1000
+
+
+class Core(Protocol):
+    """What serves requests once it is made: an ``EngineCore``, or what stands for one."""
+
+    info: EngineInfo
+
+    def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
+        """Serve until the process is ended. An exception is fatal."""
+        ...
+
+    def refuse_all(self, error: OctavoError) -> Outputs:
+        """It is done for: what to tell each front end of its open requests."""
+        ...
 
 
 def prepare_threads() -> None:
@@ -49,7 +66,12 @@ def load_runner(config: EngineConfig) -> Runner:
         gc.enable()
 
 
-def main(load: Callable[[EngineConfig], Runner] = load_runner) -> int:
+def load_core(config: EngineConfig) -> Core:
+    """The engine, with the model in this process."""
+    return EngineCore(config, load_runner(config))
+
+
+def main(load: Callable[[EngineConfig], Core] = load_core) -> int:
     """Read the spec, load, serve; returns the exit code."""
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineSpec)
     die_with_parent(spec.parent)
@@ -60,7 +82,7 @@ def main(load: Callable[[EngineConfig], Runner] = load_runner) -> int:
     os.umask(0o077)
     control = ControlChannel(spec.control, spec.identity)
     try:
-        core, endpoint = EngineCore(spec.config, load(spec.config)), Endpoint(spec.requests)
+        core, endpoint = load(spec.config), Endpoint(spec.requests)
     except Exception as error:
         log.exception("The model could not be loaded")
         control.report(EngineFailed(ErrorFrame.of(load_failure(error))))
@@ -71,7 +93,7 @@ def main(load: Callable[[EngineConfig], Runner] = load_runner) -> int:
         zmq.Context.instance().destroy(linger=LINGER_MS)
 
 
-def serve(core: EngineCore, endpoint: Endpoint, control: ControlChannel) -> int:
+def serve(core: Core, endpoint: Endpoint, control: ControlChannel) -> int:
     """Run a loaded engine until it fails; returns the exit code."""
     gc.collect()
     gc.freeze()  # what is loaded stays: the collector need not walk it between steps
@@ -82,8 +104,7 @@ def serve(core: EngineCore, endpoint: Endpoint, control: ControlChannel) -> int:
         log.exception("The engine has stopped")
         death = EngineDead(f"The engine has stopped after an error: {describe(error)}")
         control.report(EngineFailed(ErrorFrame.of(death)))
-        core.scheduler.refuse_all(death)
-        endpoint.send(core.scheduler.collect())
+        endpoint.send(core.refuse_all(death))
         return 1
 
 

@@ -7,6 +7,7 @@ import time
 from fakes import FakeRunner, Made, make_info
 
 from octavo.config import EngineConfig
+from octavo.engine.core import EngineCore
 from octavo.engine.process import main
 from octavo.engine.step import StepInput
 
@@ -26,10 +27,10 @@ class MisbehavingRunner(FakeRunner):
         return output
 
 
-def load(config: EngineConfig) -> FakeRunner:
+def load(config: EngineConfig) -> EngineCore:
     if "load_error" in config.hf_overrides:
         raise ValueError(config.hf_overrides["load_error"])
-    return MisbehavingRunner(config)
+    return EngineCore(config, MisbehavingRunner(config))
 
 
 if __name__ == "__main__":

@@ -9,32 +9,32 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 START_PATIENCE = 90.0
-LOADED = ("add_sub", "identity", "llm", "repeat")
-MODELS = Path(__file__).parent / "triton_models"
 
 
-class Triton:
-    """Where a running server listens."""
+class Triton(NamedTuple):
+    """A running server, and where it listens."""
 
-    def __init__(self, grpc: str, http: str) -> None:
-        self.grpc, self.http = grpc, http
+    pid: int
+    grpc: str
+    http: str
 
 
 @contextlib.contextmanager
-def real_triton(venv: Path) -> Iterator[Triton]:
-    """Serve ``triton_models`` from the ``venv`` that has nvidia-pytriton, until the block ends."""
+def real_triton(venv: Path, models: Path, loaded: Iterable[str]) -> Iterator[Triton]:
+    """Serve the ``loaded`` of ``models``, from the ``venv`` that has nvidia-pytriton, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="triton-") as folder, open(Path(folder) / "log", "w+") as log:
         grpc, http, metrics = _free_ports(3)
-        process = subprocess.Popen(
-            _command(venv, Path(folder), grpc, http, metrics), env=_environment(venv), stdout=log, stderr=log
-        )
+        shutil.copytree(models, Path(folder) / "models", ignore=shutil.ignore_patterns("__pycache__"))
+        command = [*_command(venv, Path(folder), grpc, http, metrics), *(f"--load-model={name}" for name in loaded)]
+        process = subprocess.Popen(command, env=_environment(venv), stdout=log, stderr=log)
         try:
             _wait_until_ready(process, http, Path(folder) / "log")
-            yield Triton(f"127.0.0.1:{grpc}", f"127.0.0.1:{http}")
+            yield Triton(process.pid, f"127.0.0.1:{grpc}", f"127.0.0.1:{http}")
         finally:
             process.terminate()
             try:
@@ -47,15 +47,13 @@ def real_triton(venv: Path) -> Iterator[Triton]:
 def _command(venv: Path, folder: Path, grpc: int, http: int, metrics: int) -> list[str]:
     package = _site(venv) / "pytriton" / "tritonserver"
     backends, repository = folder / "backends", folder / "models"
-    shutil.copytree(MODELS, repository, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(package / "backends" / "python", backends / "python")
     version = _site(venv).parent.name.removeprefix("python")
     shutil.copy(package / "python_backend_stubs" / version / "triton_python_backend_stub", backends / "python")
     command = [str(package / "bin" / "tritonserver"), f"--model-repository={repository}", f"--backend-directory={backends}"]
     for name, port in (("grpc", grpc), ("http", http), ("metrics", metrics)):
         command += [f"--{name}-address=127.0.0.1", f"--{name}-port={port}"]
-    command += ["--model-control-mode=explicit", "--exit-timeout-secs=3"]
-    return [*command, *(f"--load-model={name}" for name in LOADED)]
+    return [*command, "--model-control-mode=explicit", "--exit-timeout-secs=3"]
 
 
 def _environment(venv: Path) -> dict[str, str]:
