@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo_kernels.cuda_driver import prefer_l1_cache
 from octavo_kernels.hopper import after_predecessor, let_successor_start, pdl
 
 
@@ -90,9 +91,11 @@ def gemv(
 ) -> torch.Tensor:
     """``linear`` of one row: ``x`` [1, K] into ``out`` [1, N] (which may be ``residual``)."""
     features, launch = out.shape[1], pdl(x.device)
-    _gemv_kernel[(triton.cdiv(features, tiling.rows),)](
+    kernel = _gemv_kernel[(triton.cdiv(features, tiling.rows),)](
         x, weight, bias, norm, residual, out, features, eps,
         K=weight.shape[1], ROWS=tiling.rows, WIDTH=tiling.width, SWIGLU=swiglu, PDL=launch.PDL,
         num_warps=tiling.warps, **launch.options,
     )  # fmt: skip
+    if x.is_cuda:
+        prefer_l1_cache(kernel.function)
     return out

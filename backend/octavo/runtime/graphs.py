@@ -7,6 +7,7 @@ Each of a step's two parts is a graph.
 
 import logging
 from bisect import bisect_left
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -62,6 +63,7 @@ class DecodeGraphs:
         self._kv = kv
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph]] = {}
+        torch.cuda.empty_cache()  # the memory of the graphs before
         largest = self._sizes[-1]
         for size in [largest] if trial else sorted({largest, *FIRST_ROWS} & {*self._sizes}, reverse=True):
             self._capture(size)
@@ -113,11 +115,18 @@ class DecodeGraphs:
         with torch.cuda.stream(self._stream):
             self._step.forward(control, self._kv)
             self._step.sample(control)
+            forward = self._record(lambda: self._step.forward(control, self._kv))
+            sample = self._record(lambda: self._step.sample(control))
         here.wait_stream(self._stream)
-        forward, sample = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(forward, pool=self._pool, stream=self._stream):
-            self._step.forward(control, self._kv)
-        with torch.cuda.graph(sample, pool=self._pool, stream=self._stream):
-            self._step.sample(control)
         self._graphs[size] = forward, sample
         log.info("Captured decode steps of %d rows", size)
+
+    def _record(self, run: Callable[[], object]) -> torch.cuda.CUDAGraph:
+        """What ``run`` launches. ``torch.cuda.graph`` would collect garbage and empty the cache, and hold up requests meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(pool=self._pool)
+        try:
+            run()
+        finally:
+            graph.capture_end()
+        return graph

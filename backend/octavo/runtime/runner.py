@@ -20,6 +20,7 @@ from octavo.runtime.memory import GpuMemory, cpu_budget, gpu_budget, plan_pages
 from octavo.runtime.rehearsal import rehearsal
 from octavo.runtime.steps import Steps
 from octavo_kernels import Kernels, for_device
+from octavo_kernels.cuda_driver import capability
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class ModelRunner:
         device = resolve_device(config.device)
         page_size = resolve_page_size(config.block_size, device)
         on_gpu = device.type == "cuda"
-        with compiled_ahead(config, page_size, torch.cuda.get_device_capability(device)) if on_gpu else nullcontext():
+        with compiled_ahead(config, page_size, capability(device.index)) if on_gpu else nullcontext():
             prepare(device)
             free_before = _free_bytes(device)
             decoder = load_model(config, device)
@@ -78,7 +79,7 @@ class ModelRunner:
         if graphs is None:
             return cpu_budget(config, self.kv_spec, max_model_len), "kv_cache_memory_bytes"
         self._steps.take_cache(1)
-        # Before the rehearsal: a capture gives back what the steps outside of graphs have taken.
+        # Before the rehearsal: it gives back what the steps outside of graphs have taken.
         graphs.bind(self._steps.kv, trial=True)
         for step in rehearsal(config, max_model_len):
             self.launch(step).wait()
