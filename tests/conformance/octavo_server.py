@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "octavo" / "serving"))
 from server import Server, running
 from tiny import write_model, write_snapshot
 
+from conformance.client import ADMIN
+
 TESTS = Path(__file__).parents[1]
 LOADED = ("add_sub", "identity", "llm", "repeat")
 
@@ -22,7 +24,8 @@ def octavo() -> Iterator[Server]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         repository = _repository(Path(folder))
-        flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in LOADED)]
+        keys = [f"--grpc-restricted-protocol=trace,logging:admin={ADMIN}", f"--http-restricted-api=trace,logging:admin={ADMIN}"]
+        flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in LOADED), *keys]
         with running(repository, *flags, log=Path(folder) / "log", module="conformance.hosted_octavo") as server:
             yield server
 

@@ -11,7 +11,7 @@ import octavo
 
 ROOT = Path(octavo.__file__).parent
 FLOORS = ["cli", "bench", "serving", "protocol", "text", "repository", "engine", "runtime", "models", "octavo_kernels"]
-GROUND = {"errors", "config", "sampling", "wire"}
+GROUND = {"errors", "config", "logs", "sampling", "wire"}
 # The one place where the engine meets the device: the entry of its process, which loads the runner when it starts.
 ENGINE_MEETS_DEVICE = "engine/process.py"
 

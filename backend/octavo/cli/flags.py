@@ -75,4 +75,4 @@ HttpMaxInput = Annotated[int, _limits(min=1, help="Largest body over HTTP in byt
 MaxResponseBuffer = Annotated[int, _limits(min=1024, help="Bytes of answers that a stream leaves unread before it is cancelled.")]
 
 LogVerbose = Annotated[bool, _logs(help="Log every request.")]
-LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="How a line says when it was written, but for those of engines.")]
+LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="How a line says when it was written.")]

@@ -12,6 +12,7 @@ import zmq
 from octavo.config import EngineConfig
 from octavo.engine.messages import EngineInfo, EngineStats
 from octavo.errors import ErrorFrame
+from octavo.logs import LogSettings
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     control: str
     identity: str
     parent: int
+    logs: LogSettings = LogSettings()
 
 
 class EngineReady(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -58,8 +60,14 @@ class FrontEndGone(msgspec.Struct, frozen=True, array_like=True, tag=2):
     pid: int
 
 
+class ChangeLogs(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Supervisor to engine: log like this from now on."""
+
+    logs: LogSettings
+
+
 EngineReport = EngineReady | EngineFailed | StatsReply
-EngineOrder = StatsQuery | FrontEndGone
+EngineOrder = StatsQuery | FrontEndGone | ChangeLogs
 
 _encoder = msgspec.msgpack.Encoder()
 _orders: msgspec.msgpack.Decoder[EngineOrder] = msgspec.msgpack.Decoder(EngineOrder)

@@ -6,12 +6,13 @@ from collections import deque
 from typing import NoReturn, Protocol
 
 from octavo.config import EngineConfig
-from octavo.engine.control import ControlChannel, EngineOrder, FrontEndGone, StatsQuery, StatsReply
+from octavo.engine.control import ChangeLogs, ControlChannel, EngineOrder, FrontEndGone, StatsQuery, StatsReply
 from octavo.engine.endpoint import Endpoint
 from octavo.engine.messages import EngineCommand, EngineInfo, Submit
 from octavo.engine.scheduler import Outputs, Scheduler
 from octavo.engine.step import StepInput, StepOutput
 from octavo.errors import OctavoError
+from octavo.logs import change_logs
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,8 @@ class EngineCore:
         match order:
             case StatsQuery():
                 control.report(StatsReply(self.scheduler.stats()))
+            case ChangeLogs(logs):
+                change_logs(logs)
             case FrontEndGone(pid):
                 for client in self.scheduler.clients():
                     if client.startswith(b"%d." % pid):

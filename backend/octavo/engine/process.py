@@ -25,6 +25,7 @@ from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.engine.messages import EngineInfo
 from octavo.engine.scheduler import Outputs
 from octavo.errors import EngineDead, ErrorFrame, LoadFailed, OctavoError
+from octavo.logs import configure_logs
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,7 @@ def main(load: Callable[[EngineConfig], Core] = load_core) -> int:
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineSpec)
     die_with_parent(spec.parent)
     name_process("octavo-engine")
-    name = spec.identity.replace("%", "%%")
-    logging.basicConfig(format=f"%(asctime)s %(levelname)s {name}: %(message)s", level=logging.INFO, stream=sys.stderr)
+    configure_logs(spec.identity, spec.logs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all of us; the supervisor decides
     os.umask(0o077)
     control = ControlChannel(spec.control, spec.identity)

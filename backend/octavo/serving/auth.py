@@ -60,6 +60,10 @@ class Gate:
         """Whether there is anything that it refuses."""
         return bool(self._credentials or self._restrictions)
 
+    def protects(self, group: Group) -> bool:
+        """Whether a call of ``group`` has to show something that not everybody knows."""
+        return group in self._restrictions or (bool(self._credentials) and group not in self._open)
+
     def check(self, group: Group | None, header: Headers) -> None:
         """Raise unless a call of ``group`` may go on; ``header`` gives the value of one by its name in small letters."""
         if group is not None and group in self._restrictions:

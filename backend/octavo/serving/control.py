@@ -6,8 +6,8 @@ import msgspec
 
 from octavo.engine.messages import EngineInfo
 from octavo.errors import ErrorFrame
-from octavo.serving.options import LogFormat
 from octavo.serving.security import Security
+from octavo.serving.settings import Settings
 from octavo.serving.statistics import Counters
 
 
@@ -133,6 +133,21 @@ class ReadStatistics(msgspec.Struct, frozen=True, tag=True):
     call: int
 
 
+class ChangeLogs(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client changes how the server logs; the fields of ``LogSettings`` that it named."""
+
+    call: int
+    changes: dict[str, bool | int | str]
+
+
+class ChangeTraces(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client changes what of ``model`` is traced; the fields of ``TraceSettings`` that it named."""
+
+    call: int
+    model: str
+    changes: dict[str, bool | int | None]
+
+
 FrontEndMessage = (
     Hello
     | Opened
@@ -145,12 +160,14 @@ FrontEndMessage = (
     | UnloadModel
     | ListModels
     | ReadStatistics
+    | ChangeLogs
+    | ChangeTraces
 )
-ModelCall = LoadModel | UnloadModel | ListModels | ReadStatistics
+Call = LoadModel | UnloadModel | ListModels | ReadStatistics | ChangeLogs | ChangeTraces
 
 
 class Table(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: the models as they are now. An engine that is no longer named gets no new requests.
+    """Supervisor: the models and settings as they are now. An engine that is no longer named gets no new requests.
 
     ``loads`` are all that serve or are under way; what was prepared for others can be forgotten.
     """
@@ -160,6 +177,7 @@ class Table(msgspec.Struct, frozen=True, tag=True):
     loads: list[int]
     ready: bool
     exiting: bool
+    settings: Settings
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
@@ -193,7 +211,7 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
 
 
 class CallReply(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: the answer to a ``ModelCall``; one of the lists is set if the call asked for it."""
+    """Supervisor: the answer to a ``Call``; one of the lists is set if the call asked for it."""
 
     call: int
     error: ErrorFrame | None = None
@@ -219,5 +237,4 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     http_max_input_size: int
     max_response_buffer_size: int
     security: Security
-    log_verbose: bool
-    log_format: LogFormat
+    settings: Settings

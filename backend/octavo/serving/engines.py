@@ -15,6 +15,7 @@ from octavo.engine import control
 from octavo.engine.control import EngineReport, EngineSpec
 from octavo.engine.messages import EngineInfo, EngineStats
 from octavo.errors import LoadFailed, OctavoError
+from octavo.logs import LogSettings
 from octavo.serving.children import Child
 from octavo.serving.hub import Hub
 from octavo.serving.news import News
@@ -23,6 +24,7 @@ from octavo.serving.tasks import Tasks
 log = logging.getLogger(__name__)
 STATS_PATIENCE = 1.0
 LAST_WORDS = 0.5
+_DEFAULT_LOGS = LogSettings()
 
 
 class EngineTotals(msgspec.Struct):
@@ -58,9 +60,16 @@ class EngineProcess:
 class Engines:
     """All engine processes, and the one socket on which they report."""
 
-    def __init__(self, hub: Hub[EngineReport], program: str, directory: Path, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        hub: Hub[EngineReport],
+        program: str,
+        directory: Path,
+        failed: Callable[[BaseException], None],
+        logs: LogSettings = _DEFAULT_LOGS,
+    ) -> None:
         """All run ``program``. Sockets go into ``directory``, which must be private; ``failed`` hears of a bug of ours."""
-        self._hub, self._program, self._directory = hub, program, directory
+        self._hub, self._program, self._directory, self._logs = hub, program, directory, logs
         self._running: dict[bytes, EngineProcess] = {}
         self._generations = itertools.count(1)
         self._totals: dict[tuple[str, int], EngineTotals] = {}
@@ -80,6 +89,12 @@ class Engines:
         if engine.info is None:
             raise LoadFailed(str(engine.cause) if engine.cause else f"The engine {engine.child.describe_exit()} while it loaded.")
         return engine
+
+    def change_logs(self, logs: LogSettings) -> None:
+        """Have every engine log by ``logs`` from now on."""
+        self._logs = logs
+        for identity in self._running:
+            self._hub.send(identity, control.ChangeLogs(logs))
 
     def front_end_gone(self, pid: int) -> None:
         """Have every engine abort what a dead front end asked for."""
@@ -123,7 +138,12 @@ class Engines:
         identity = _identity(generation)
         address = f"ipc://{self._directory}/{identity.decode()}"
         spec = EngineSpec(
-            config=config, requests=address, control=self._hub.address, identity=identity.decode(), parent=os.getpid()
+            config=config,
+            requests=address,
+            control=self._hub.address,
+            identity=identity.decode(),
+            parent=os.getpid(),
+            logs=self._logs,
         )
         child = await Child.spawn("engine", self._program, msgspec.json.encode(spec))
         engine = self._running[identity] = EngineProcess(generation, config, address, child)

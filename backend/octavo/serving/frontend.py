@@ -13,13 +13,13 @@ import uvloop
 
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import ErrorFrame, OctavoError, internal
+from octavo.logs import change_logs, configure_logs
 from octavo.serving import control
 from octavo.serving.control import FrontEndSetup, ModelCounters, SupervisorMessage
 from octavo.serving.grpc.server import grpc_server
 from octavo.serving.http.app import http_app
 from octavo.serving.http.listen import HttpServer
 from octavo.serving.link import Link
-from octavo.serving.logs import configure_logs
 from octavo.serving.models import Models
 from octavo.serving.ports import listener
 from octavo.serving.tasks import Tasks
@@ -74,6 +74,7 @@ class FrontEnd:
     async def _obey(self, message: SupervisorMessage) -> None:
         match message:
             case control.Table(revision):
+                change_logs(message.settings.log)
                 await self._models.apply(message)
                 self._link.send(control.Applied(revision))
             case control.Prepare(load, tokenizer):
@@ -125,7 +126,7 @@ def main() -> None:
     setup = msgspec.json.decode(sys.stdin.buffer.read(), type=FrontEndSetup)
     die_with_parent(setup.parent)
     name_process("octavo-frontend")
-    configure_logs(f"front end {setup.number}", setup.log_verbose, setup.log_format)
+    configure_logs(f"front end {setup.number}", setup.settings.log)
     uvloop.run(_run(setup))
 
 

@@ -12,9 +12,10 @@ from octavo.errors import ErrorFrame, OctavoError, internal
 from octavo.serving import control
 from octavo.serving.backoff import Backoff
 from octavo.serving.children import Child
-from octavo.serving.control import FrontEndMessage, FrontEndSetup, ModelCall, ModelEntry, Table
+from octavo.serving.control import Call, FrontEndMessage, FrontEndSetup, ModelEntry, Table
 from octavo.serving.hub import Hub
 from octavo.serving.news import News
+from octavo.serving.settings import Settings
 from octavo.serving.statistics import Ledger
 from octavo.serving.tasks import Tasks
 
@@ -49,7 +50,7 @@ class FrontEnds:
         hub: Hub[FrontEndMessage],
         program: str,
         setup: FrontEndSetup,
-        call: Callable[[ModelCall], Awaitable[control.CallReply]],
+        call: Callable[[Call], Awaitable[control.CallReply]],
         lost: Callable[[int], None],
         fatal: Callable[[str], None],
         failed: Callable[[BaseException], None],
@@ -60,7 +61,7 @@ class FrontEnds:
         self._call, self._lost, self._fatal = call, lost, fatal
         self._alive: dict[bytes, FrontEnd] = {}
         self._numbers, self._queries = itertools.count(), itertools.count()
-        self._table = Table(0, [], [], ready=False, exiting=False)
+        self._table = Table(0, [], [], ready=False, exiting=False, settings=setup.settings)
         self._open = self._draining = False
         self._news = News()
         self._tasks = Tasks(failed)
@@ -71,9 +72,9 @@ class FrontEnds:
         for _ in range(count):
             self._tasks.start(self._keep(self._add()))
 
-    def publish(self, models: list[ModelEntry], loads: list[int], ready: bool, exiting: bool) -> int:
-        """Tell all front ends of the models as they are now; the revision that ``applied`` waits for."""
-        self._table = Table(self._table.revision + 1, models, loads, ready, exiting)
+    def publish(self, models: list[ModelEntry], loads: list[int], ready: bool, exiting: bool, settings: Settings) -> int:
+        """Tell all front ends of the models and settings as they are now; the revision that ``applied`` waits for."""
+        self._table = Table(self._table.revision + 1, models, loads, ready, exiting, settings)
         for front_end in self._greeted():
             self._send_table(front_end)
         return self._table.revision
@@ -207,7 +208,7 @@ class FrontEnds:
         front_end.holds.update(engine.generation for engine in engines if engine)
         self._hub.send(front_end.identity, self._table)
 
-    async def _answer(self, front_end: FrontEnd, call: ModelCall) -> None:
+    async def _answer(self, front_end: FrontEnd, call: Call) -> None:
         try:
             reply = await self._call(call)
         except OctavoError as error:

@@ -57,6 +57,7 @@ _OF_MODEL: Mapping[str, Group] = {
     "/generate_stream": Group.INFERENCE,
     "/config": Group.MODEL_CONFIG,
     "/stats": Group.STATISTICS,
+    "/trace/setting": Group.TRACE,
 }
 _ROUTES: Mapping[str, Group] = {
     "/metrics": Group.METRICS,
@@ -73,8 +74,8 @@ _ROUTES: Mapping[str, Group] = {
     "/v2/repository/{}/models/{}/{}": Group.MODEL_REPOSITORY,
     "/v2/systemsharedmemory{}": Group.SHARED_MEMORY,
     "/v2/cudasharedmemory{}": Group.SHARED_MEMORY,
-    "/v2/trace{}": Group.TRACE,
-    "/v2/logging{}": Group.LOGGING,
+    "/v2/trace/setting": Group.TRACE,
+    "/v2/logging": Group.LOGGING,
 }
 _PARAMETER = re.compile(r"\{[^}]*\}")
 

@@ -8,7 +8,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from octavo.serving.control import CallReply, FrontEndMessage, ModelCall, SupervisorMessage
+from octavo.serving.control import Call, CallReply, FrontEndMessage, SupervisorMessage
 
 
 class Link:
@@ -39,7 +39,7 @@ class Link:
             else:
                 yield message
 
-    async def call(self, make: Callable[[int], ModelCall]) -> CallReply:
+    async def call(self, make: Callable[[int], Call]) -> CallReply:
         """The supervisor's answer to ``make(number)``; raises the ``OctavoError`` that it answers with."""
         number = next(self._numbers)
         self._calls[number] = asyncio.get_running_loop().create_future()

@@ -12,6 +12,7 @@ from octavo.protocol.triton import TritonModel
 from octavo.serving.control import EngineBinding, ModelState, Table, VersionEntry
 from octavo.serving.news import News
 from octavo.serving.served import ServedEngine
+from octavo.serving.settings import Settings
 from octavo.serving.statistics import Ledger
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
 from octavo.wire import mc
@@ -47,12 +48,17 @@ class Models:
         self.ready = self.exiting = False
         self.news = News()
         self._released, self._stopped = released, stopped
-        self._table = Table(-1, [], [], ready=False, exiting=False)
+        self._table = Table(-1, [], [], ready=False, exiting=False, settings=Settings())
         self._routes: dict[str, dict[int, Route]] = {}
         self._engines: dict[int, ServedEngine] = {}
         self._retiring: set[int] = set()
         self._gone: set[int] = set()
         self._tokenizers: dict[int, asyncio.Task[Tokenizer]] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """What can be set while the server runs, as it is."""
+        return self._table.settings
 
     async def prepare(self, load: int, tokenizer: str) -> Tokenizer:
         """Read the tokenizer of a load, once. Raises ``LoadFailed``."""

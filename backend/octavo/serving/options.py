@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from octavo.logs import LogFormat
+
 
 class BadFlag(Exception):
     """A flag whose value cannot be used; the text is for the operator and shows no secret."""
@@ -24,13 +26,6 @@ class CompressionLevel(StrEnum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
-
-
-class LogFormat(StrEnum):
-    """How a line of the log says when it was written: in local time, or in UTC as ISO 8601."""
-
-    DEFAULT = "default"
-    ISO8601 = "ISO8601"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from octavo.serving.control import EngineBinding
 from octavo.serving.statistics import Counters, FailureReason
 from octavo.text.backlog import Backlog
 from octavo.text.generator import Generation, Generator, Observer
-from octavo.text.request import GenerateRequest
+from octavo.text.request import Conversation, GenerateRequest
 from octavo.text.tokenizer import Tokenizer
 
 NANOSECONDS = 1_000_000_000
@@ -53,6 +53,10 @@ class ServedEngine(Observer):
         if not generation.over:
             self._open[generation] = _Progress(received_at)
         return generation
+
+    async def tokenize(self, prompt: str | Conversation, add_special_tokens: bool) -> list[int]:
+        """The token ids of a prompt, without an answer. Raises ``InvalidRequest``."""
+        return await self._generator.tokenize(prompt, add_special_tokens)
 
     def retire(self, released: Callable[[], None]) -> None:
         """No new generations come; call ``released`` once the open ones are over."""

@@ -13,10 +13,11 @@ import zmq.asyncio
 
 from octavo.engine.control import EngineReport
 from octavo.errors import Disabled, LoadFailed, OctavoError
+from octavo.logs import LogSettings, change_logs, configure_logs
 from octavo.repository.repository import ModelRepository
 from octavo.serving import control
 from octavo.serving.children import PROGRAMS, Programs
-from octavo.serving.control import CallReply, FrontEndMessage, FrontEndSetup, ModelCall, ModelCounters
+from octavo.serving.control import Call, CallReply, FrontEndMessage, FrontEndSetup, ModelCounters
 from octavo.serving.directory import private_directory
 from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
@@ -25,11 +26,11 @@ from octavo.serving.grpc.arguments import channel_arguments
 from octavo.serving.http.guard import guarded
 from octavo.serving.http.listen import HttpServer
 from octavo.serving.hub import Hub
-from octavo.serving.logs import configure_logs
 from octavo.serving.metrics import Reading, metrics_app
 from octavo.serving.options import BadFlag, ModelControlMode, ServeOptions
 from octavo.serving.ports import PortTaken, Reservation, authority, is_loopback, listener
 from octavo.serving.security import Security, read_security
+from octavo.serving.settings import Settings
 from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def run(options: ServeOptions, programs: Programs = PROGRAMS) -> int:
 
     ``programs``: what its child processes run.
     """
-    configure_logs("supervisor", options.log_verbose, options.log_format)
+    settings = _settings(options)
+    configure_logs("supervisor", settings.log)
     with ExitStack() as stack:
         directory = private_directory()
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -53,7 +55,7 @@ def run(options: ServeOptions, programs: Programs = PROGRAMS) -> int:
         except (BadFlag, LoadFailed, PortTaken) as error:
             log.error("%s", error)
             return 1
-        return uvloop.run(_supervise(options, programs, security, repository, ports, directory))
+        return uvloop.run(_supervise(options, programs, security, settings, repository, ports, directory))
 
 
 class Ports:
@@ -74,20 +76,21 @@ class Supervisor:
         options: ServeOptions,
         programs: Programs,
         security: Security,
+        settings: Settings,
         repository: ModelRepository,
         ports: Ports,
         directory: Path,
     ) -> None:
         """Open the control sockets in ``directory``; nothing is started yet."""
-        self._options, self._ports = options, ports
+        self._options, self._ports, self._settings = options, ports, settings
         self._exiting = False
         self._loads = asyncio.Semaphore(options.model_load_thread_count)
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         context = zmq.asyncio.Context.instance()
         front_end_hub: Hub[FrontEndMessage] = Hub(context, f"ipc://{directory}/front-ends", FrontEndMessage)
         engine_hub: Hub[EngineReport] = Hub(context, f"ipc://{directory}/engines", EngineReport)
-        setup = _setup(options, security, ports, front_end_hub.address)
-        self._engines = Engines(engine_hub, programs.engine, directory, self.failed)
+        setup = _setup(options, security, settings, ports, front_end_hub.address)
+        self._engines = Engines(engine_hub, programs.engine, directory, self.failed, settings.log)
         lost = self._engines.front_end_gone
         self._front_ends = FrontEnds(front_end_hub, programs.front_end, setup, self._call, lost, self.gave_up, self.failed)
         self._repository = repository
@@ -98,7 +101,7 @@ class Supervisor:
     def publish(self) -> int:
         """Tell the front ends of the models and of readiness as they are now."""
         ready = not self._exiting and (self.fleet.all_ready() or not self._options.strict_readiness)
-        return self._front_ends.publish(self.fleet.entries(), self.fleet.loads(), ready, self._exiting)
+        return self._front_ends.publish(self.fleet.entries(), self.fleet.loads(), ready, self._exiting, self._settings)
 
     async def prepare(self, load: int, tokenizer: str) -> None:
         """Have all front ends read the tokenizer of a load."""
@@ -188,7 +191,7 @@ class Supervisor:
     async def _collect(self) -> None:
         await asyncio.gather(self._front_ends.collect(), self._engines.collect())
 
-    async def _call(self, call: ModelCall) -> CallReply:
+    async def _call(self, call: Call) -> CallReply:
         match call:
             case control.LoadModel(number, name, config):
                 self._check_explicit()
@@ -202,11 +205,22 @@ class Supervisor:
                 await self._front_ends.collect()
                 totals = [ModelCounters(*key, counters) for key, counters in self._front_ends.totals]
                 return CallReply(number, statistics=totals)
+            case control.ChangeLogs(number, changes):
+                await self._set(self._settings.with_log(changes))
+            case control.ChangeTraces(number, model, changes):
+                await self._set(self._settings.with_trace(model, changes))
         return CallReply(number)
 
     async def _load(self, name: str, config: str | None = None) -> None:
         async with self._loads:
             await self.fleet.load(name, config)
+
+    async def _set(self, settings: Settings) -> None:
+        """Have every process act by ``settings``."""
+        self._settings = settings
+        change_logs(settings.log)
+        self._engines.change_logs(settings.log)
+        await self._front_ends.applied(self.publish())
 
     def _check_explicit(self) -> None:
         if self._options.model_control_mode is not ModelControlMode.EXPLICIT:
@@ -217,11 +231,12 @@ async def _supervise(
     options: ServeOptions,
     programs: Programs,
     security: Security,
+    settings: Settings,
     repository: ModelRepository,
     ports: Ports,
     directory: Path,
 ) -> int:
-    supervisor = Supervisor(options, programs, security, repository, ports, directory)
+    supervisor = Supervisor(options, programs, security, settings, repository, ports, directory)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _on_signal, supervisor, signum, directory)
@@ -271,7 +286,11 @@ def _announce(options: ServeOptions, security: Security, ports: Ports) -> None:
     print("octavo ready " + " ".join(f"{name}={authority(*where)}" for name, where in listening.items()), flush=True)
 
 
-def _setup(options: ServeOptions, security: Security, ports: Ports, address: str) -> FrontEndSetup:
+def _settings(options: ServeOptions) -> Settings:
+    return Settings(log=LogSettings(verbose_level=int(options.log_verbose), format=options.log_format))
+
+
+def _setup(options: ServeOptions, security: Security, settings: Settings, ports: Ports, address: str) -> FrontEndSetup:
     return FrontEndSetup(
         number=0,
         parent=os.getpid(),
@@ -285,6 +304,5 @@ def _setup(options: ServeOptions, security: Security, ports: Ports, address: str
         http_max_input_size=options.http_max_input_size,
         max_response_buffer_size=options.max_response_buffer_size,
         security=security,
-        log_verbose=options.log_verbose,
-        log_format=options.log_format,
+        settings=settings,
     )

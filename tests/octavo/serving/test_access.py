@@ -24,7 +24,7 @@ SERVICES = [
 ]
 METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 UNKNOWN_METHODS = ["/inference.GRPCInferenceService/Nope", "/nope.Nope/Nope", "/inference.grpcinferenceservice/ModelInfer", "/"]
-ROUTES = sorted({route.path for route in [*http_routes(None, None, 0, 0), *metrics_app(None).routes]})
+ROUTES = sorted({route.path for route in [*http_routes(None, None, None, 0, 0), *metrics_app(None).routes]})
 PARAMETERS = {"model": "tiny", "version": "1", "repository": "r", "action": "load", "rest": ""}
 UNKNOWN_PATHS = ["/", "/v1/models", "/docs", "/v2/", "//v2", "/v2/health", "/v2/models/tiny/versions/1/nope", "/v2/../metrics"]
 TOKENS = "inference: infers\nmetrics: scrapes\nmodel-repository,model-config: manages\nall: everything\n"

@@ -16,6 +16,7 @@ from octavo.serving.ports import authority
 from octavo.serving.services.core import CoreService
 from octavo.serving.services.infer import InferService
 from octavo.serving.services.repository import RepositoryService
+from octavo.serving.services.settings import SettingsService
 from octavo.serving.tls import TlsFiles
 from octavo.serving.traffic import Traffic
 from octavo.wire.reflection import reflection_pool
@@ -29,6 +30,7 @@ def grpc_server(setup: FrontEndSetup, models: Models, link: Link, traffic: Traff
         options=[("grpc.so_reuseport", 1), *setup.grpc_arguments.items()],
     )
     core, repository = CoreService(models), RepositoryService(models, link)
+    settings = SettingsService(models, link, gate)
     infer = InferService(models, setup.max_response_buffer_size)
 
     async def stream_infer(context: Context) -> None:
@@ -37,7 +39,7 @@ def grpc_server(setup: FrontEndSetup, models: Models, link: Link, traffic: Traff
     unary = {
         method.name: getattr(service, method.name)
         for method in SERVICE.methods
-        for service in (core, repository, infer)
+        for service in (core, repository, settings, infer)
         if not method.client_streaming and hasattr(service, method.name)
     }
     server.add_generic_rpc_handlers((service_handler(unary, {RPC: stream_infer}, traffic), health.HealthService(models).handler()))

@@ -10,11 +10,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from octavo.errors import Unsupported
+from octavo.serving.auth import Gate
 from octavo.serving.control import FrontEndSetup
 from octavo.serving.http.errors import error_json, refusal, visible
 from octavo.serving.http.guard import guarded
 from octavo.serving.http.infer import InferEndpoints
 from octavo.serving.http.repository import RepositoryEndpoints
+from octavo.serving.http.settings import SettingsEndpoints
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
 from octavo.serving.link import Link
 from octavo.serving.models import Models
@@ -26,26 +28,25 @@ CLIENT_GONE = 499
 ABSENT = {
     "systemsharedmemory": "system shared memory",
     "cudasharedmemory": "CUDA shared memory",
-    "trace": "trace settings",
-    "logging": "log settings",
 }
 
 
 def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic) -> ASGIApp:
     """The application behind its gate; ``traffic`` counts its calls."""
-    routes = http_routes(models, link, setup.http_max_input_size, setup.max_response_buffer_size)
+    gate = setup.security.http_gate()
+    routes = http_routes(models, link, gate, setup.http_max_input_size, setup.max_response_buffer_size)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
-    return _counted(guarded(app, setup.security.http_gate()), traffic)
+    return _counted(guarded(app, gate), traffic)
 
 
-def http_routes(models: Models, link: Link, limit: int, max_unread: int) -> list[Route]:
+def http_routes(models: Models, link: Link, gate: Gate, limit: int, max_unread: int) -> list[Route]:
     """Every route; a body has at most ``limit`` bytes, a stream at most ``max_unread`` that nobody reads.
 
     Each has to be in the table of ``groups``.
     """
     health, infer = _Health(models), InferEndpoints(models, limit, max_unread)
-    repository = RepositoryEndpoints(models, link, limit)
+    repository, settings = RepositoryEndpoints(models, link, limit), SettingsEndpoints(models, link, gate, limit)
     return [
         _route("/v2", "GET", health.server),
         _route("/v2/health/live", "GET", health.live),
@@ -57,12 +58,18 @@ def http_routes(models: Models, link: Link, limit: int, max_unread: int) -> list
         *_of_model("/generate_stream", "POST", infer.generate_stream),
         *_of_model("/config", "GET", repository.config),
         *_of_model("/stats", "GET", repository.statistics, "stats"),
+        *_of_model("/trace/setting", "GET", settings.trace),
+        *_of_model("/trace/setting", "POST", settings.change_trace),
         *_of_model("", "GET", repository.metadata),
         _route("/v2/repository/index", "POST", repository.index),
         _route("/v2/repository/models/{model}/load", "POST", repository.load, "load"),
         _route("/v2/repository/models/{model}/unload", "POST", repository.unload),
         _route("/v2/repository/{repository}/index", "POST", repository.other_repository),
         _route("/v2/repository/{repository}/models/{model}/{action:path}", "POST", repository.other_repository),
+        _route("/v2/trace/setting", "GET", settings.trace),
+        _route("/v2/trace/setting", "POST", settings.change_trace),
+        _route("/v2/logging", "GET", settings.log),
+        _route("/v2/logging", "POST", settings.change_log),
         *(_absent(path, what) for path, what in ABSENT.items()),
     ]
 
