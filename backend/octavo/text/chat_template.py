@@ -30,6 +30,7 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """Compile ``source``. ``special_tokens``: texts by the names of ``SPECIAL_TOKENS``."""
+        self.source = source
         self._special_tokens = dict(special_tokens)
         self._knows_developers = "developer" in source
         self._template: Template | None

@@ -4,7 +4,7 @@ Loads from a Hugging Face snapshot (``tokenizer.json``) or from a GGUF file's me
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,15 @@ class Tokenizer:
     ``special_ids``: ids that ``skip_special_tokens`` leaves out of a text.
     ``longest_token``: the most characters that one token can stand for, so a text of n has at least n / longest_token.
     ``chat_template``: how a conversation is spelled, None if the model does not say.
+    ``special_tokens``: texts by the names of ``SPECIAL_TOKENS``, as far as the model has them.
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, eos_token_ids: Iterable[int] = (), chat_template: ChatTemplate | None = None
+        self,
+        backend: tokenizers.Tokenizer,
+        eos_token_ids: Iterable[int] = (),
+        chat_template: ChatTemplate | None = None,
+        special_tokens: Mapping[str, str] | None = None,
     ) -> None:
         """Take over ``backend``. Raises ``LoadFailed`` if its decoder is of an unknown kind."""
         spelling = Spelling.of(backend)
@@ -38,11 +43,12 @@ class Tokenizer:
             raise LoadFailed("The tokenizer's decoder is not supported; supported are byte-level and SentencePiece ones.")
         backend.no_truncation()
         backend.no_padding()
-        self._backend = backend
+        self.backend = backend
         self._spelling = spelling
         self._bytes: dict[int, bytes] = {}
         self.eos_token_ids = tuple(eos_token_ids)
         self.chat_template = chat_template
+        self.special_tokens = dict(special_tokens or {})
         self.special_ids = frozenset(i for i, token in backend.get_added_tokens_decoder().items() if token.special)
         composed = 1 if backend.normalizer is None else MAX_COMPOSED
         self.longest_token = composed * max(map(len, backend.get_vocab()), default=1)
@@ -50,7 +56,7 @@ class Tokenizer:
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """The ids of ``text``, by default with what the model wants before and after it. Special tokens are recognised."""
         try:
-            return self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+            return self.backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         except (UnicodeEncodeError, TypeError) as error:
             raise InvalidRequest("The prompt is not valid Unicode text.") from error
 
@@ -64,7 +70,7 @@ class Tokenizer:
         return self.token_bytes(token_id).decode(errors="replace")
 
     def _look_up(self, token_id: int) -> bytes:
-        token = self._backend.id_to_token(token_id) if 0 <= token_id < 2**32 else None
+        token = self.backend.id_to_token(token_id) if 0 <= token_id < 2**32 else None
         if token is None:
             return b""
         spelled = self._bytes[token_id] = self._spelling.token_bytes(token)
@@ -91,7 +97,7 @@ def _from_gguf(path: Path) -> Tokenizer:
     ids = {"bos_token": bos, "eos_token": eos, "unk_token": built.unk_token_id, "pad_token": built.pad_token_id}
     special = {name: built.backend.id_to_token(i) or "" for name, i in ids.items() if i is not None}
     chat = ChatTemplate(template, special) if isinstance(template, str) else None
-    return Tokenizer(built.backend, [] if eos is None else [eos], chat)
+    return Tokenizer(built.backend, [] if eos is None else [eos], chat, special)
 
 
 def _from_snapshot(file: Path) -> Tokenizer:
@@ -103,10 +109,11 @@ def _from_snapshot(file: Path) -> Tokenizer:
     bos, eos = (backend.token_to_id(_content(config.get(key))) for key in ("bos_token", "eos_token"))
     if "add_bos_token" in config or "add_eos_token" in config:
         _wrap_prompts(backend, bos if config.get("add_bos_token") else None, eos if config.get("add_eos_token") else None)
-    return Tokenizer(backend, [] if eos is None else [eos], _chat_template(file.parent, config))
+    special = {name: _content(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
+    return Tokenizer(backend, [] if eos is None else [eos], _chat_template(file.parent, config, special), special)
 
 
-def _chat_template(folder: Path, config: dict[str, Any]) -> ChatTemplate | None:
+def _chat_template(folder: Path, config: dict[str, Any], special: Mapping[str, str]) -> ChatTemplate | None:
     """The template of ``chat_template.jinja`` or else of the configuration, which may have several and then a default."""
     file = folder / "chat_template.jinja"
     source = config.get("chat_template")
@@ -115,7 +122,6 @@ def _chat_template(folder: Path, config: dict[str, Any]) -> ChatTemplate | None:
     elif isinstance(source, list):
         named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
         source = named.get("default")
-    special = {name: _content(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
     return ChatTemplate(source, special) if isinstance(source, str) else None
 
 

@@ -19,14 +19,14 @@ def deltas(tokenizer: Tokenizer, ids: list[int], skip: bool = True) -> list[str]
 @pytest.fixture(scope="module")
 def byte_ids(tokenizer) -> list[int]:
     """The ids of single bytes: random runs of them are mostly invalid UTF-8."""
-    return [i for i in map(tokenizer._backend.token_to_id, BYTE_OF) if i is not None]
+    return [i for i in map(tokenizer.backend.token_to_id, BYTE_OF) if i is not None]
 
 
 @seed(1)
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.integers(0, 49_151)), st.booleans())
 def test_any_ids_decode_as_if_at_once(tokenizer, ids, skip):
-    assert "".join(deltas(tokenizer, ids, skip)) == tokenizer._backend.decode(ids, skip_special_tokens=skip)
+    assert "".join(deltas(tokenizer, ids, skip)) == tokenizer.backend.decode(ids, skip_special_tokens=skip)
 
 
 @seed(2)
@@ -34,7 +34,7 @@ def test_any_ids_decode_as_if_at_once(tokenizer, ids, skip):
 @given(st.data())
 def test_invalid_utf8_decodes_as_if_at_once(tokenizer, byte_ids, data):
     ids = data.draw(st.lists(st.sampled_from(byte_ids), max_size=12))
-    assert "".join(deltas(tokenizer, ids)) == tokenizer._backend.decode(ids)
+    assert "".join(deltas(tokenizer, ids)) == tokenizer.backend.decode(ids)
 
 
 @seed(3)
@@ -43,7 +43,7 @@ def test_invalid_utf8_decodes_as_if_at_once(tokenizer, byte_ids, data):
 def test_a_text_comes_back_whole_and_without_replacement_characters(tokenizer, text):
     ids = tokenizer.encode(text)
     pieces = deltas(tokenizer, ids, skip=False)
-    assert "".join(pieces) == tokenizer._backend.decode(ids, skip_special_tokens=False)
+    assert "".join(pieces) == tokenizer.backend.decode(ids, skip_special_tokens=False)
     if "\ufffd" not in "".join(pieces):
         assert all("\ufffd" not in piece for piece in pieces)
 
@@ -67,7 +67,7 @@ def test_ids_outside_the_vocabulary_add_nothing(tokenizer, token_id):
 
 
 def test_time_is_linear_even_without_one_valid_character(tokenizer, byte_ids):
-    continuation = tokenizer._backend.token_to_id("Ģ")
+    continuation = tokenizer.backend.token_to_id("Ģ")
     detokenizer = Detokenizer(tokenizer)
     started = time.process_time()
     for _ in range(200_000):
