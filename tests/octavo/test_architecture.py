@@ -10,7 +10,7 @@ import pytest
 import octavo
 
 ROOT = Path(octavo.__file__).parent
-FLOORS = ["cli", "bench", "serving", "protocol", "text", "repository", "engine", "runtime", "models", "octavo_kernels"]
+FLOORS = ["cli", "bench", "offline", "serving", "protocol", "text", "repository", "engine", "runtime", "models", "octavo_kernels"]
 GROUND = {"errors", "config", "logs", "sampling", "wire"}
 # The one place where the engine meets the device: the entry of its process, which loads the runner when it starts.
 ENGINE_MEETS_DEVICE = "engine/process.py"
@@ -59,13 +59,21 @@ def test_only_the_engine_entry_meets_the_device() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["octavo.serving.frontend", "octavo.serving.supervisor", "octavo.cli", "octavo.engine.scheduler"]
+    "module",
+    ["octavo.serving.frontend", "octavo.serving.supervisor", "octavo.cli", "octavo.offline.llm", "octavo.engine.scheduler"],
 )
 def test_light_processes_import_neither_torch_nor_transformers(module: str) -> None:
     heavy = {"torch", "transformers", "triton"}
     code = f"import sys, {module}; sys.exit(', '.join({heavy} & set(sys.modules)) or None)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_package_itself_imports_nothing_of_ours() -> None:
+    code = "import sys, octavo; sys.exit(', '.join(name for name in sys.modules if name.startswith('octavo.')) or None)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert {name for name in octavo.__all__ if getattr(octavo, name).__name__ != name} == set()
 
 
 def test_nothing_is_pickled() -> None:

@@ -40,7 +40,12 @@ def read_messages(data: Element) -> Conversation:
         raise InvalidRequest("messages must be a JSON list of messages, but it is not valid JSON.") from error
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         raise InvalidRequest('messages must be a JSON list of at least one message, like [{"role": "user", "content": "Hello"}].')
-    return Conversation([_message(message, number) for number, message in enumerate(messages)])
+    return Conversation(checked_messages(messages))
+
+
+def checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with contents that are text. Raises ``InvalidRequest`` or ``Unsupported``."""
+    return [_message(message, number) for number, message in enumerate(messages)]
 
 
 def _message(message: dict[str, Any], number: int) -> dict[str, Any]:

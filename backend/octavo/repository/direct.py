@@ -24,11 +24,11 @@ def direct_config(arguments: Mapping[str, object], source: str) -> EngineConfig:
 
 
 def _name(model: str) -> str:
-    """What to call the model: a folder or file by its own name, anything else as it is written."""
+    """What to call the model: a folder or file by its own name, a hub repository by its id."""
     path = Path(model)
-    if not can_reach(path):
-        return model
-    return path.resolve().stem if path.suffix == ".gguf" else path.resolve().name
+    if path.suffix == ".gguf":
+        return path.stem
+    return path.resolve().name if can_reach(path) else model
 
 
 def _plain(value: object) -> object:
