@@ -5,6 +5,7 @@ from octavo.serving import frontend
 from octavo.serving.grpc import server
 from octavo.serving.http import infer as http_infer
 from octavo.serving.models import Route
+from octavo.serving.served import Arrival
 from octavo.serving.services.infer import Answer, InferService
 from octavo.text.backlog import Backlog
 from octavo.wire import pb
@@ -13,10 +14,10 @@ from octavo.wire import pb
 class HostedInferService(InferService):
     """Begins requests for test models itself, and leaves the others, and every look-up, to the server."""
 
-    def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, received_at: float, backlog: Backlog) -> Answer:
+    def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, arrival: Arrival, backlog: Backlog) -> Answer:
         model = backend.MODELS.get(route.name)
         if model is None:
-            return super()._begin(request, unary, route, received_at, backlog)
+            return super()._begin(request, unary, route, arrival, backlog)
         self._models.engine(route)
         return Answer(*backend.begin(model, request, route.version))
 

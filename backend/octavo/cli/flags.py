@@ -14,7 +14,7 @@ def _in(panel: str) -> Any:
 
 
 _models, _ports, _grpc = _in("Models"), _in("Ports and processes"), _in("gRPC connections")
-_tls, _access, _limits, _logs = _in("TLS"), _in("Who may do what"), _in("Limits"), _in("Logs")
+_tls, _access, _limits, _logs = _in("TLS"), _in("Who may do what"), _in("Limits"), _in("Logs and traces")
 _PORT = {"min": 0, "max": 65535}
 _RESTRICTION = "A header that the calls of these groups must carry: <group>,<group>:<key>=<value>. Repeatable."
 
@@ -57,6 +57,10 @@ OpenGroups = Annotated[str, _access(help="Groups that need no token, comma-separ
 GrpcRestricted = Annotated[list[str] | None, _access(help=f"{_RESTRICTION} The header is triton-grpc-protocol-<key>.")]
 HttpRestricted = Annotated[list[str] | None, _access(help=f"{_RESTRICTION} The header is <key>.")]
 
+HttpCorsOrigin = Annotated[
+    list[str] | None, _access(help="An origin whose web pages may call HTTP, like https://chat.example.com, * for all. Repeatable.")
+]
+
 KeepaliveTime = Annotated[int, _grpc(min=1, help="Milliseconds of silence after which a client is pinged.")]
 KeepaliveTimeout = Annotated[int, _grpc(min=1, help="Milliseconds that it then has to answer.")]
 KeepaliveIdle = Annotated[bool, _grpc(help="Ping connections without calls, too.")]
@@ -74,5 +78,12 @@ GrpcMaxRequests = Annotated[int, _limits(min=1, help="Open requests on one strea
 HttpMaxInput = Annotated[int, _limits(min=1, help="Largest body over HTTP in bytes, unpacked.")]
 MaxResponseBuffer = Annotated[int, _limits(min=1024, help="Bytes of answers that a stream leaves unread before it is cancelled.")]
 
+TraceConfig = Annotated[
+    list[str] | None,
+    _logs(
+        "--trace-config",
+        help="mode=opentelemetry, rate=<n>, count=<n>, opentelemetry,url=<url> and so on. Repeatable.",
+    ),
+]
 LogVerbose = Annotated[bool, _logs(help="Log every request.")]
 LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="How a line says when it was written.")]

@@ -54,7 +54,9 @@ def serve(
     grpc_max_connection_age_grace: flags.ConnectionGrace = _DEFAULT.grpc_max_connection_age_grace,
     grpc_infer_response_compression_level: flags.Compression = _DEFAULT.grpc_infer_response_compression_level,
     http_max_input_size: flags.HttpMaxInput = _DEFAULT.http_max_input_size,
+    http_cors_origin: flags.HttpCorsOrigin = None,
     max_response_buffer_size: flags.MaxResponseBuffer = _DEFAULT.max_response_buffer_size,
+    trace_config: flags.TraceConfig = None,
     log_verbose: flags.LogVerbose = _DEFAULT.log_verbose,
     log_format: flags.LogFormatFlag = _DEFAULT.log_format,
 ) -> None:
@@ -67,6 +69,13 @@ def serve(
 
 def _options(given: dict[str, Any]) -> ServeOptions:
     """The flags have the names of the options; what can be repeated is a list or None."""
-    repeated = {"model_repository", "load_model", "grpc_restricted_protocol", "http_restricted_api"}
+    repeated = {
+        "model_repository",
+        "load_model",
+        "grpc_restricted_protocol",
+        "http_restricted_api",
+        "http_cors_origin",
+        "trace_config",
+    }
     fields: Any = {name: tuple(value or ()) if name in repeated else value for name, value in given.items()}
     return ServeOptions(**fields)

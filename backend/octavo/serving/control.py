@@ -148,6 +148,13 @@ class ChangeTraces(msgspec.Struct, frozen=True, tag=True):
     changes: dict[str, bool | int | None]
 
 
+class CountTrace(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a request for ``model`` is traced, one of the number that may be."""
+
+    call: int
+    model: str
+
+
 FrontEndMessage = (
     Hello
     | Opened
@@ -162,8 +169,9 @@ FrontEndMessage = (
     | ReadStatistics
     | ChangeLogs
     | ChangeTraces
+    | CountTrace
 )
-Call = LoadModel | UnloadModel | ListModels | ReadStatistics | ChangeLogs | ChangeTraces
+Call = LoadModel | UnloadModel | ListModels | ReadStatistics | ChangeLogs | ChangeTraces | CountTrace
 
 
 class Table(msgspec.Struct, frozen=True, tag=True):

@@ -6,6 +6,9 @@ Speaks gRPC and HTTP with clients and token ids with engines. Holds no truth: wh
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 import msgspec
@@ -22,11 +25,16 @@ from octavo.serving.http.listen import HttpServer
 from octavo.serving.link import Link
 from octavo.serving.models import Models
 from octavo.serving.ports import listener
+from octavo.serving.settings import Settings
 from octavo.serving.tasks import Tasks
 from octavo.serving.traffic import Traffic
 
+if TYPE_CHECKING:
+    from octavo.serving.tracing import Tracing
+
 log = logging.getLogger(__name__)
 LAST_WRITES = 1.0
+LAST_TRACES = 3.0
 
 
 class FrontEnd:
@@ -40,6 +48,8 @@ class FrontEnd:
             released=lambda generation: self._link.send(control.Released(generation)),
             stopped=lambda model, request_id: self._link.send(control.StopRequests(model, request_id)),
         )
+        self._tracing = _tracing(setup.settings, self._count_trace)
+        self._models.tracing = self._tracing
         self._traffic = Traffic()
         self._grpc: grpc.aio.Server | None = None
         self._http: HttpServer | None = None
@@ -114,7 +124,17 @@ class FrontEnd:
             await self._grpc.stop(LAST_WRITES)
         if self._http is not None:
             await self._http.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close, LAST_TRACES)
         self._ended.set_result(None)
+
+    def _count_trace(self, model: str) -> None:
+        self._tasks.start(self._tell_of_trace(model))
+
+    async def _tell_of_trace(self, model: str) -> None:
+        await self._link.call(partial(control.CountTrace, model=model))
+        if self._tracing is not None:
+            self._tracing.counted(model)
 
     def _report(self, query: int) -> None:
         taken = [ModelCounters(*key, counters) for key, counters in self._models.ledger.take().items()]
@@ -128,6 +148,15 @@ def main() -> None:
     name_process("octavo-frontend")
     configure_logs(f"front end {setup.number}", setup.settings.log)
     uvloop.run(_run(setup))
+
+
+def _tracing(settings: Settings, sampled: Callable[[str], None]) -> "Tracing | None":
+    """What traces requests, if any are to be; only then OpenTelemetry is needed."""
+    if settings.traces is None:
+        return None
+    from octavo.serving.tracing import Tracing
+
+    return Tracing(settings.traces, sampled)
 
 
 async def _run(setup: FrontEndSetup) -> None:

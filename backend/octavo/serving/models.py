@@ -5,13 +5,15 @@ import logging
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from octavo.errors import Draining, EngineDead, NotFound, OctavoError, shown
 from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.triton import TritonModel
+from octavo.serving.auth import Headers
 from octavo.serving.control import EngineBinding, ModelState, Table, VersionEntry
 from octavo.serving.news import News
-from octavo.serving.served import ServedEngine
+from octavo.serving.served import ServedEngine, Trace
 from octavo.serving.settings import Settings
 from octavo.serving.statistics import Ledger
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
@@ -34,8 +36,17 @@ class Route:
         self.engine = engine
 
 
+class Tracing(Protocol):
+    """Decides which requests are traced."""
+
+    def begin(self, model: str, version: int, settings: Settings, header: Headers) -> Trace | None:
+        """The trace of a request that has just come."""
+
+
 class Models:
-    """The models as this front end serves them. ``ledger`` counts; ``released`` hears of engines that are no longer used.
+    """The models as this front end serves them. ``ledger`` counts, ``tracing`` traces.
+
+    ``released`` hears of engines that are no longer used.
 
     ``stopped`` hears of requests that a client wants to end by model and id, for they may be open in other front ends.
 
@@ -45,6 +56,7 @@ class Models:
     def __init__(self, released: Callable[[int], None], stopped: Callable[[str, str], None]) -> None:
         """No model is known yet."""
         self.ledger = Ledger()
+        self.tracing: Tracing | None = None
         self.ready = self.exiting = False
         self.news = News()
         self._released, self._stopped = released, stopped
@@ -103,6 +115,10 @@ class Models:
         if routes[wanted].state is not ModelState.READY:
             raise Draining(f"Request for unknown model: '{name}' version {wanted} is not at ready state")
         return routes[wanted]
+
+    def trace(self, route: Route, headers: Headers) -> Trace | None:
+        """The trace of a request for ``route`` that has just come, None if it is not to be traced."""
+        return self.tracing.begin(route.name, route.version, self.settings, headers) if self.tracing else None
 
     def engine(self, route: Route) -> ServedEngine:
         """The engine that takes a new request for ``route``; raises while there is none."""

@@ -37,7 +37,7 @@ class ServeOptions:
     ``exit_timeout_secs`` bounds how long open requests may go on after SIGTERM. ``grpc_max_message_size`` counts bytes after
     decompression, and so does ``http_max_input_size``. A stream with ``grpc_max_stream_requests`` open requests is not read
     further until one of them ends. Once a client leaves ``max_response_buffer_size`` bytes of a stream's answers unread, those
-    that go on are cancelled.
+    that go on are cancelled. Web pages of an ``http_cors_origin`` may call HTTP; ``*`` is all of them.
     Keepalive times and connection ages are milliseconds; a client may ping every 10 s even on an idle connection.
     """
 
@@ -84,7 +84,9 @@ class ServeOptions:
     grpc_max_concurrent_streams: int = 4096
     grpc_max_stream_requests: int = 1024
     http_max_input_size: int = 64 * 2**20
+    http_cors_origin: tuple[str, ...] = ()
     max_response_buffer_size: int = 16 * 2**20
+    trace_config: tuple[str, ...] = ()
     log_verbose: bool = False
     log_format: LogFormat = LogFormat.DEFAULT
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from octavo.engine.client import EngineClient
 from octavo.errors import Cancelled, ErrorKind, OctavoError
@@ -21,11 +22,28 @@ _REASONS = {
 }
 
 
+class Trace(Protocol):
+    """What is told of a request to whoever traces it."""
+
+    def refuse(self, received_at: float, error: OctavoError) -> None:
+        """It was turned away."""
+
+    def end(self, generation: Generation, received_at: float) -> None:
+        """It is over."""
+
+
+class Arrival(NamedTuple):
+    """When the bytes of a request were here (``time.monotonic``), and its trace if it has one."""
+
+    at: float
+    trace: Trace | None = None
+
+
 class _Progress:
     """What was counted of a generation that is open. ``responses`` were taken, the last of them at ``responded_at``."""
 
-    def __init__(self, received_at: float) -> None:
-        self.received_at = received_at
+    def __init__(self, arrival: Arrival) -> None:
+        self.arrival = arrival
         self.started = False
         self.tokens = self.responses = 0
         self.responded_at: float | None = None
@@ -47,11 +65,11 @@ class ServedEngine(Observer):
         self._open: dict[Generation, _Progress] = {}
         self._released: Callable[[], None] | None = None
 
-    def generate(self, request: GenerateRequest, received_at: float, backlog: Backlog) -> Generation:
-        """Begin to answer; ``received_at``: when its bytes were here (``time.monotonic``). Raises as ``Generator`` does."""
+    def generate(self, request: GenerateRequest, arrival: Arrival, backlog: Backlog) -> Generation:
+        """Begin to answer. Raises as ``Generator`` does."""
         generation = self._generator.generate(request, backlog)
         if not generation.over:
-            self._open[generation] = _Progress(received_at)
+            self._open[generation] = _Progress(arrival)
         return generation
 
     async def tokenize(self, prompt: str | Conversation, add_special_tokens: bool) -> list[int]:
@@ -109,15 +127,17 @@ class ServedEngine(Observer):
         """Count the request as a whole, and its last piece."""
         counters = self._counters()
         self._count_tokens(generation, counters)
-        progress = self._open.pop(generation, _Progress(generation.arrived_at))
+        progress = self._open.pop(generation, _Progress(Arrival(generation.arrived_at)))
         assert generation.finished_at is not None
         if generation.error is None:
-            _count_success(counters, generation, progress.received_at)
+            _count_success(counters, generation, progress.arrival.at)
         else:
-            count_failure(counters, generation.error, generation.finished_at - progress.received_at)
+            count_failure(counters, generation.error, generation.finished_at - progress.arrival.at)
         self._count_response(generation, progress, generation.finished_at)
         counters.request_latency.observe(generation.finished_at - generation.arrived_at)
         counters.samples.observe(generation.request.sampling.n)
+        if progress.arrival.trace is not None:
+            progress.arrival.trace.end(generation, progress.arrival.at)
         self._release_if_done()
 
     def _count_response(self, generation: Generation, progress: _Progress, now: float) -> None:

@@ -8,17 +8,33 @@ from octavo.protocol.settings import TRACE_DEFAULTS, Changes, TraceMode, TraceSe
 EVERY_MODEL = ""
 
 
+class TraceExport(msgspec.Struct, frozen=True, kw_only=True):
+    """Where spans go: the OTLP/HTTP ``url`` of a collector, None for what OpenTelemetry's own environment variables say.
+
+    ``resource``: attributes of all of them. ``batch``: sizes, and the delay in milliseconds, of the batches in which they go.
+    """
+
+    url: str | None = None
+    resource: dict[str, str] = {}
+    batch: dict[str, int] = {}
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How to log and what to trace.
 
-    ``trace``: what holds unless something else was said, complete. ``trace_of``: what was said, by model, and for all of them
-    under ``EVERY_MODEL``.
+    ``traces``: where traces go, None for nowhere. ``trace``: which are made unless something else was said, complete.
+    ``trace_of``: what was said, by model, and for all of them under ``EVERY_MODEL``.
     """
 
     log: LogSettings = LogSettings()
-    trace_mode: TraceMode = TraceMode.TRITON
+    traces: TraceExport | None = None
     trace: TraceSettings = TRACE_DEFAULTS
     trace_of: dict[str, TraceSettings] = {}
+
+    @property
+    def trace_mode(self) -> TraceMode:
+        """What Triton calls the way that traces go."""
+        return TraceMode.TRITON if self.traces is None else TraceMode.OPENTELEMETRY
 
     def traced(self, model: str) -> TraceSettings:
         """What holds for ``model``, complete."""

@@ -32,6 +32,7 @@ from octavo.serving.ports import PortTaken, Reservation, authority, is_loopback,
 from octavo.serving.security import Security, read_security
 from octavo.serving.settings import Settings
 from octavo.serving.tasks import Tasks
+from octavo.serving.trace_flags import read_trace_flags
 
 log = logging.getLogger(__name__)
 COLLECT_EVERY = 1.0
@@ -43,18 +44,20 @@ def run(options: ServeOptions, programs: Programs = PROGRAMS) -> int:
 
     ``programs``: what its child processes run.
     """
-    settings = _settings(options)
-    configure_logs("supervisor", settings.log)
+    logs = LogSettings(verbose_level=int(options.log_verbose), format=options.log_format)
+    configure_logs("supervisor", logs)
     with ExitStack() as stack:
         directory = private_directory()
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         try:
             security = read_security(options)
+            trace, traces = read_trace_flags(options.trace_config)
             repository = ModelRepository(options.model_repository, options.model_name)
             ports = Ports(options, stack)
         except (BadFlag, LoadFailed, PortTaken) as error:
             log.error("%s", error)
             return 1
+        settings = Settings(log=logs, trace=trace, traces=traces)
         return uvloop.run(_supervise(options, programs, security, settings, repository, ports, directory))
 
 
@@ -209,6 +212,8 @@ class Supervisor:
                 await self._set(self._settings.with_log(changes))
             case control.ChangeTraces(number, model, changes):
                 await self._set(self._settings.with_trace(model, changes))
+            case control.CountTrace(number, model):
+                await self._set(self._settings.with_one_trace_less(model))
         return CallReply(number)
 
     async def _load(self, name: str, config: str | None = None) -> None:
@@ -284,10 +289,6 @@ def _announce(options: ServeOptions, security: Security, ports: Ports) -> None:
     if exposed and not security.access.credentials:
         log.warning("Anybody who can reach the %s port may use it: no credentials are configured.", " and the ".join(exposed))
     print("octavo ready " + " ".join(f"{name}={authority(*where)}" for name, where in listening.items()), flush=True)
-
-
-def _settings(options: ServeOptions) -> Settings:
-    return Settings(log=LogSettings(verbose_level=int(options.log_verbose), format=options.log_format))
 
 
 def _setup(options: ServeOptions, security: Security, settings: Settings, ports: Ports, address: str) -> FrontEndSetup:

@@ -103,6 +103,6 @@ def test_every_option_is_a_flag_in_a_group_of_the_help() -> None:
     text = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "300"}).output
     for field in fields(ServeOptions):
         assert f"--{field.name.replace('_', '-')}" in text
-    for group in ("Models", "Ports and processes", "TLS", "Who may do what", "Limits", "gRPC connections", "Logs"):
+    for group in ("Models", "Ports and processes", "TLS", "Who may do what", "Limits", "gRPC connections", "Logs and traces"):
         assert f"╭─ {group} ─" in text
     assert text.count("╭─ Options") == 1

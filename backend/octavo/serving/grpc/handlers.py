@@ -8,6 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from octavo.errors import Internal, OctavoError, Unsupported, internal
+from octavo.serving.auth import Headers
 from octavo.serving.grpc.errors import UNPARSABLE, code_of, status_text
 from octavo.serving.traffic import Traffic
 from octavo.wire import pb
@@ -15,7 +16,7 @@ from octavo.wire import pb
 log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 Context: TypeAlias = grpc.aio.ServicerContext
-Unary = Callable[[Any], Awaitable[Message]]
+Unary = Callable[[Any, Headers], Awaitable[Message]]
 Stream = Callable[[Context], Awaitable[None]]
 Request = TypeVar("Request", bound=Message)
 
@@ -41,6 +42,11 @@ def parse(message_type: type[Request], data: bytes) -> Request:
         raise Internal(UNPARSABLE) from None
 
 
+def headers_of(context: Context) -> Headers:
+    """The metadata of a call, by name in small letters."""
+    return lambda name: next((str(value) for key, value in context.invocation_metadata() or () if key == name), None)
+
+
 def visible(error: Exception) -> OctavoError:
     """What a client may see of ``error``; a bug of ours is logged under an id."""
     return error if isinstance(error, OctavoError) else internal(error, log)
@@ -52,7 +58,7 @@ def _answering(
     async def answer(data: bytes, context: Context) -> bytes:
         try:
             with traffic.call():
-                return (await handle(parse(request_type, data))).SerializeToString()
+                return (await handle(parse(request_type, data), headers_of(context))).SerializeToString()
         except Exception as error:
             code, text = _refusal(error, rpc)
         # grpc holds on to the frame that aborts until the next collection; what the client sent must not stay with it.
@@ -77,7 +83,7 @@ def _streaming(stream: Stream, traffic: Traffic) -> Callable[[Any, Context], Awa
 
 
 def _missing(rpc: str) -> Unary:
-    async def refuse(_: Message) -> Message:
+    async def refuse(_: Message, __: Headers) -> Message:
         raise Unsupported(f"This server does not implement {rpc}.")
 
     return refuse

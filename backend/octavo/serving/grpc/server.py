@@ -1,14 +1,18 @@
 """``GrpcServer``: one front end's gRPC server on the shared port, with its limits."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection
 
+from octavo.serving.auth import Headers
 from octavo.serving.control import FrontEndSetup
 from octavo.serving.grpc import health
 from octavo.serving.grpc.guard import Guard
-from octavo.serving.grpc.handlers import SERVICE, Context, service_handler
+from octavo.serving.grpc.handlers import SERVICE, Context, Unary, service_handler
 from octavo.serving.grpc.stream import RPC, InferStream
 from octavo.serving.link import Link
 from octavo.serving.models import Models
@@ -36,12 +40,13 @@ def grpc_server(setup: FrontEndSetup, models: Models, link: Link, traffic: Traff
     async def stream_infer(context: Context) -> None:
         await InferStream(infer, models, context, setup.max_stream_requests).run()
 
-    unary = {
-        method.name: getattr(service, method.name)
+    unary: dict[str, Unary] = {
+        method.name: _without_headers(getattr(service, method.name))
         for method in SERVICE.methods
-        for service in (core, repository, settings, infer)
-        if not method.client_streaming and hasattr(service, method.name)
+        for service in (core, repository, settings)
+        if hasattr(service, method.name)
     }
+    unary["ModelInfer"] = infer.ModelInfer
     server.add_generic_rpc_handlers((service_handler(unary, {RPC: stream_infer}, traffic), health.HealthService(models).handler()))
     reflection.enable_server_reflection((SERVICE.full_name, health.SERVICE, reflection.SERVICE_NAME), server, reflection_pool())
     address, tls = authority(setup.grpc_address, setup.grpc_port), setup.security.grpc_tls
@@ -50,6 +55,13 @@ def grpc_server(setup: FrontEndSetup, models: Models, link: Link, traffic: Traff
     else:
         server.add_secure_port(address, _credentials(tls))
     return server
+
+
+def _without_headers(handle: Callable[[Any], Awaitable[Message]]) -> Unary:
+    async def answer(request: Message, _: Headers) -> Message:
+        return await handle(request)
+
+    return answer
 
 
 def _credentials(files: TlsFiles) -> grpc.ServerCredentials:

@@ -8,7 +8,7 @@ import grpc
 from octavo.errors import Draining, OctavoError
 from octavo.protocol.triton_reply import is_rejection, stream_error
 from octavo.serving.grpc.errors import code_of, status_text
-from octavo.serving.grpc.handlers import Context, parse, visible
+from octavo.serving.grpc.handlers import Context, headers_of, parse, visible
 from octavo.serving.models import SHUTTING_DOWN, Models
 from octavo.serving.services.infer import InferService, worded
 from octavo.wire import pb
@@ -33,7 +33,7 @@ class InferStream:
         """A stream that nothing was read from."""
         self._service, self._models, self._context = service, models, context
         self._error_as_status = (ERROR_AS_STATUS, "true") in (context.invocation_metadata() or ())
-        self._backlog = service.backlog()
+        self._backlog, self._headers = service.backlog(), headers_of(context)
         self._room = asyncio.Semaphore(limit)
         self._writing = asyncio.Lock()
         self._half_closed = False
@@ -98,7 +98,7 @@ class InferStream:
                 await self._fail(request, visible(error))
 
     async def _answer(self, request: pb.ModelInferRequest) -> None:
-        answer = self._service.begin(request, unary=False, backlog=self._backlog)
+        answer = self._service.begin(request, unary=False, backlog=self._backlog, headers=self._headers)
         try:
             async for chunk in answer.generation:
                 if (message := answer.reply.streamed(chunk)) is not None:

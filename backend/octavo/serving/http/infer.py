@@ -37,7 +37,7 @@ class InferEndpoints:
         body = await read_body(request, self._limit)
         json_length = header_length(request.headers.get(HEADER_LENGTH), len(body))
         call, binary = read_infer(body, json_length, route.name, version, len(route.config.input))
-        answer = self._begin(call, unary=True)
+        answer = self._begin(request, call, unary=True)
         data, json_length_out = write_infer(answer.reply.unary(await _whole(request, answer)), binary)
         headers = {} if json_length_out is None else {HEADER_LENGTH: str(json_length_out)}
         encoding = chosen_encoding(request.headers.get("accept-encoding", ""))
@@ -49,14 +49,14 @@ class InferEndpoints:
     async def generate(self, request: Request) -> Response:
         """Triton's ``generate``: one JSON object."""
         call, tokenizer = await self._read_generate(request)
-        answer = self._begin(call.request, unary=True)
+        answer = self._begin(request, call.request, unary=True)
         chunk = await _whole(request, answer)
         return Response(_generated(call, answer, chunk, tokenizer), media_type=JSON)
 
     async def generate_stream(self, request: Request) -> Response:
         """Triton's ``generate_stream``: the same as server-sent events, one for each piece of the answer."""
         call, tokenizer = await self._read_generate(request)
-        answer = self._begin(call.request, unary=False)
+        answer = self._begin(request, call.request, unary=False)
         return EventStream(_events(call, answer, tokenizer), answer.generation.cancel)
 
     def _find(self, request: Request) -> tuple[Route, str]:
@@ -69,9 +69,9 @@ class InferEndpoints:
         self._refuse_if_exiting()
         return call, self._models.engine(route).tokenizer
 
-    def _begin(self, call: pb.ModelInferRequest, unary: bool) -> Answer:
+    def _begin(self, request: Request, call: pb.ModelInferRequest, unary: bool) -> Answer:
         self._refuse_if_exiting()
-        return self._service.begin(call, unary, self._service.backlog())
+        return self._service.begin(call, unary, self._service.backlog(), request.headers.get)
 
     def _refuse_if_exiting(self) -> None:
         if self._models.exiting:

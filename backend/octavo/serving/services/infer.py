@@ -8,7 +8,9 @@ from octavo.errors import OctavoError, Overloaded
 from octavo.protocol.rejection import prefixed
 from octavo.protocol.triton import TritonCall, TritonStop
 from octavo.protocol.triton_reply import StopReply, TritonReply
+from octavo.serving.auth import Headers
 from octavo.serving.models import Models, Route
+from octavo.serving.served import Arrival
 from octavo.serving.services.generate import GenerateService
 from octavo.text.backlog import Backlog
 from octavo.text.request import GenerateChunk
@@ -77,15 +79,18 @@ class InferService:
         """For the answers of one stream."""
         return self._service.backlog()
 
-    def begin(self, request: pb.ModelInferRequest, unary: bool, backlog: Backlog) -> Answer:
-        """Check a request and hand it to its engine. Raises ``OctavoError``; whoever has the answer must end it."""
-        route = self._models.find(request.model_name, request.model_version)
-        with self._service.counting(route) as received_at:
-            return self._begin(request, unary, route, received_at, backlog)
+    def begin(self, request: pb.ModelInferRequest, unary: bool, backlog: Backlog, headers: Headers) -> Answer:
+        """Check a request and hand it to its engine; ``headers``: those that it came with.
 
-    async def ModelInfer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        Raises ``OctavoError``; whoever has the answer must end it.
+        """
+        route = self._models.find(request.model_name, request.model_version)
+        with self._service.arriving(route, headers) as arrival:
+            return self._begin(request, unary, route, arrival, backlog)
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, headers: Headers) -> pb.ModelInferResponse:
         """The whole answer in one message."""
-        answer = self.begin(request, unary=True, backlog=self.backlog())
+        answer = self.begin(request, unary=True, backlog=self.backlog(), headers=headers)
         try:
             return answer.reply.unary(await anext(answer.generation))
         except OctavoError as error:
@@ -93,13 +98,13 @@ class InferService:
         finally:
             answer.generation.cancel()
 
-    def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, received_at: float, backlog: Backlog) -> Answer:
+    def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, arrival: Arrival, backlog: Backlog) -> Answer:
         call = route.tensors.read(request, unary)
         if isinstance(call, TritonStop):
             self._models.stop(call.model, call.id)
             return Answer(call, _Done(), StopReply(call, route.version))
         engine = self._models.engine(route)
-        generation = engine.generate(call.request, received_at, backlog)
+        generation = engine.generate(call.request, arrival, backlog)
         log.debug("Request %r for model %s version %d has begun.", call.id[:64], route.name, route.version)
         return Answer(call, generation, TritonReply(call, engine.tokenizer.token_text))
 
