@@ -11,6 +11,8 @@ from octavo.text.request import Conversation, Prompt
 
 MAX_MESSAGES_BYTES = 16 << 20
 _PROMPTS = ("text_input", "messages", "input_ids")
+# Kinds of parts that are text, and the member that has it: OpenAI's chat completions, then its responses.
+_TEXTS = {"text": "text", "refusal": "refusal", "input_text": "text", "output_text": "text"}
 
 
 def read_prompts(tensors: Mapping[str, list[Element]], ids_shape: Sequence[int]) -> list[Prompt]:
@@ -43,29 +45,29 @@ def read_messages(data: Element) -> Conversation:
     return Conversation(checked_messages(messages))
 
 
-def checked_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages with contents that are text. Raises ``InvalidRequest`` or ``Unsupported``."""
-    return [_message(message, number) for number, message in enumerate(messages)]
+def checked_messages(messages: list[dict[str, Any]], field: str = "messages") -> list[dict[str, Any]]:
+    """The messages of ``field`` with contents that are text. Raises ``InvalidRequest`` or ``Unsupported``."""
+    return [_message(message, f"{field}[{number}]") for number, message in enumerate(messages)]
 
 
-def _message(message: dict[str, Any], number: int) -> dict[str, Any]:
+def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
     if not isinstance(message.get("role"), str):
-        raise InvalidRequest(f"messages[{number}] must have a role that is a string, like 'user'.")
+        raise InvalidRequest(f"{place} must have a role that is a string, like 'user'.")
     content = message.get("content")
     if isinstance(content, list):
-        content = "\n".join(_part(part, number) for part in content)
+        content = "\n".join(_part(part, place) for part in content)
     elif content is not None and not isinstance(content, str):
-        raise InvalidRequest(f"messages[{number}] must have a content that is a string or a list of parts.")
+        raise InvalidRequest(f"{place} must have a content that is a string or a list of parts.")
     return message | {"content": content}
 
 
-def _part(part: Any, number: int) -> str:
+def _part(part: Any, place: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    if kind in (None, "text"):
-        raise InvalidRequest(f'messages[{number}] must have parts like {{"type": "text", "text": "Hello"}} in its content.')
-    raise Unsupported(f"messages[{number}] has a part that is no text in its content, which is not supported yet; leave it out.")
+    if kind in _TEXTS and isinstance(part.get(_TEXTS[kind]), str):
+        return str(part[_TEXTS[kind]])
+    if kind is None or kind in _TEXTS:
+        raise InvalidRequest(f'{place} must have parts like {{"type": "text", "text": "Hello"}} in its content.')
+    raise Unsupported(f"{place} has a part that is no text in its content, which is not supported yet; leave it out.")
 
 
 def _rows(tensors: Mapping[str, list[Element]], shape: Sequence[int]) -> list[Prompt]:

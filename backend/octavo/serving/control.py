@@ -21,13 +21,17 @@ class ModelState(StrEnum):
 
 
 class EngineBinding(msgspec.Struct, frozen=True):
-    """Where a running engine listens. ``generation`` is unique to the process, ``load`` to the load that started it."""
+    """Where a running engine listens. ``generation`` is unique to the process, ``load`` to the load that started it.
+
+    ``created``: when the model was loaded, in seconds since the epoch.
+    """
 
     generation: int
     load: int
     address: str
     tokenizer: str
     info: EngineInfo
+    created: int
 
 
 class VersionEntry(msgspec.Struct, frozen=True):
@@ -243,6 +247,7 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     grpc_arguments: dict[str, int]
     max_stream_requests: int
     http_max_input_size: int
+    http_cors_origins: list[str]
     max_response_buffer_size: int
     security: Security
     settings: Settings

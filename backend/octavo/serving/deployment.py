@@ -41,6 +41,7 @@ class Deployment:
         self.failure: OctavoError | None = None
         self._process: EngineProcess | None = None
         self._backoff = Backoff()
+        self._created = int(time.time())
         self._retired = False
         self._keeper: asyncio.Task[None] | None = None
 
@@ -67,7 +68,9 @@ class Deployment:
         started = time.monotonic()
         self._process = process = await self._engines.start(spec.engine)
         assert process.info is not None
-        self.binding = EngineBinding(process.generation, self.load, process.address, spec.engine.tokenizer, process.info)
+        self.binding = EngineBinding(
+            process.generation, self.load, process.address, spec.engine.tokenizer, process.info, self._created
+        )
         self.failure = None
         log.info("Model %s version %d is ready after %.1f s.", spec.name, spec.version, time.monotonic() - started)
 

@@ -59,6 +59,16 @@ _OF_MODEL: Mapping[str, Group] = {
     "/stats": Group.STATISTICS,
     "/trace/setting": Group.TRACE,
 }
+# Of the OpenAI API, under both of its prefixes; tokens are to be had without any, too.
+_OPENAI: Mapping[str, Group] = {
+    "/models": Group.METADATA,
+    "/models/{}": Group.METADATA,
+    "/completions": Group.INFERENCE,
+    "/chat/completions": Group.INFERENCE,
+    "/responses": Group.INFERENCE,
+    "/tokenize": Group.INFERENCE,
+    "/detokenize": Group.INFERENCE,
+}
 _ROUTES: Mapping[str, Group] = {
     "/metrics": Group.METRICS,
     "/v2": Group.METADATA,
@@ -76,6 +86,11 @@ _ROUTES: Mapping[str, Group] = {
     "/v2/cudasharedmemory{}": Group.SHARED_MEMORY,
     "/v2/trace/setting": Group.TRACE,
     "/v2/logging": Group.LOGGING,
+    "/health": Group.HEALTH,
+    "/version": Group.METADATA,
+    "/tokenize": Group.INFERENCE,
+    "/detokenize": Group.INFERENCE,
+    **{f"{base}{path}": group for base in ("/v1", "/openai/v1") for path, group in _OPENAI.items()},
 }
 _PARAMETER = re.compile(r"\{[^}]*\}")
 

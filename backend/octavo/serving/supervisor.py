@@ -23,6 +23,7 @@ from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
 from octavo.serving.frontends import FrontEnds
 from octavo.serving.grpc.arguments import channel_arguments
+from octavo.serving.http.errors import refusal
 from octavo.serving.http.guard import guarded
 from octavo.serving.http.listen import HttpServer
 from octavo.serving.hub import Hub
@@ -245,7 +246,7 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _on_signal, supervisor, signum, directory)
-    app = guarded(metrics_app(supervisor.read), security.http_gate())
+    app = guarded(metrics_app(supervisor.read), security.http_gate(), refusal)
     metrics = HttpServer(app, listener(options.metrics_address, ports.metrics))
     tasks = Tasks(supervisor.failed)
     starting = tasks.start(_start(supervisor, options, security, ports))
@@ -303,6 +304,7 @@ def _setup(options: ServeOptions, security: Security, settings: Settings, ports:
         grpc_arguments=channel_arguments(options),
         max_stream_requests=options.grpc_max_stream_requests,
         http_max_input_size=options.http_max_input_size,
+        http_cors_origins=list(options.http_cors_origin),
         max_response_buffer_size=options.max_response_buffer_size,
         security=security,
         settings=settings,

@@ -8,6 +8,10 @@ from octavo.sampling import SamplingParams
 from octavo.text.request import MAX_PROMPTS, MAX_SAMPLES_OF_ALL
 
 
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room for an answer."""
+
+
 class Admission:
     """The checks that one engine's ``info`` allows. Every method raises ``InvalidRequest`` with the figures."""
 
@@ -55,7 +59,7 @@ class Admission:
             raise InvalidRequest(f"{what} must hold token ids between 0 and {vocab - 1}, the model's vocabulary.")
 
     def _refuse_length(self, length: str) -> None:
-        raise InvalidRequest(
+        raise PromptTooLong(
             f"The prompt holds {length} tokens, but the model takes at most {self._info.max_model_len} with the answer, "
             f"so at most {self._longest_prompt}."
         )

@@ -18,7 +18,7 @@ from octavo.errors import Cancelled, OctavoError, internal
 from octavo.text.admission import Admission
 from octavo.text.backlog import Backlog
 from octavo.text.prompts import PromptReader
-from octavo.text.request import GenerateChunk, GenerateRequest
+from octavo.text.request import Conversation, GenerateChunk, GenerateRequest
 from octavo.text.sample import Sample
 from octavo.text.stops import StopSet
 from octavo.text.tokenizer import Tokenizer
@@ -254,6 +254,13 @@ class Generator:
         else:
             generation.start(self._reader.read(request.prompts))
         return generation
+
+    async def tokenize(self, prompt: str | Conversation, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of a prompt, without an answer. Raises ``InvalidRequest``."""
+        self._reader.check_texts([prompt])
+        if self._reader.num_characters([prompt]) <= LONG_TEXT:
+            return self._reader.encode(prompt, add_special_tokens)
+        return await asyncio.get_running_loop().run_in_executor(_long_texts, self._reader.encode, prompt, add_special_tokens)
 
     def _start_long(self, generation: Generation) -> None:
         prompts = generation.request.prompts

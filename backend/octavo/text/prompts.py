@@ -19,7 +19,7 @@ class PromptReader:
 
     def read(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The token ids of each, checked."""
-        read = [self._token_ids(prompt) for prompt in prompts]
+        read = [prompt if isinstance(prompt, list) else self.encode(prompt) for prompt in prompts]
         for token_ids in read:
             self._admission.check_prompt(token_ids)
         return read
@@ -33,10 +33,11 @@ class PromptReader:
         for prompt in prompts:
             self._admission.check_characters(_num_characters(prompt), self._tokenizer.longest_token)
 
-    def _token_ids(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            return self._tokenizer.encode(prompt)
-        return self._spelled(prompt) if isinstance(prompt, Conversation) else prompt
+    def encode(self, prompt: str | Conversation, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of one, however many. ``add_special_tokens``: to a text; a conversation says it itself."""
+        if isinstance(prompt, Conversation):
+            return self._spelled(prompt)
+        return self._tokenizer.encode(prompt, add_special_tokens)
 
     def _spelled(self, conversation: Conversation) -> list[int]:
         """What the chat template makes of a conversation. The template itself puts what a prompt begins with before it."""

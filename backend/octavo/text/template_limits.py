@@ -82,11 +82,11 @@ class _Checks(NodeTransformer):
         self.generic_visit(node)
         return nodes.Call(nodes.Name(_JOIN, "load"), node.nodes, [], None, None, lineno=node.lineno)
 
-    def _ticking(self, node: Any) -> nodes.Node:
+    def _ticking(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
         self.generic_visit(node)
         call = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None, lineno=node.lineno)
         node.body.insert(0, nodes.ExprStmt(call, lineno=node.lineno))
-        return node  # type: ignore[no-any-return]
+        return node
 
 
 def _joined(*values: object) -> str:

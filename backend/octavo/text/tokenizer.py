@@ -69,6 +69,10 @@ class Tokenizer:
         """A token on its own, as a reader would see it; parts of a character show as U+FFFD."""
         return self.token_bytes(token_id).decode(errors="replace")
 
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """The text of some tokens, special ones included; parts of a character show as U+FFFD."""
+        return b"".join(map(self.token_bytes, token_ids)).decode(errors="replace")
+
     def _look_up(self, token_id: int) -> bytes:
         token = self.backend.id_to_token(token_id) if 0 <= token_id < 2**32 else None
         if token is None:

@@ -10,6 +10,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from http_calls import call
+from openai import AuthenticationError, OpenAI, PermissionDeniedError
 from server import Server, running
 
 from octavo.serving.groups import Group, group_of_method, group_of_route
@@ -26,7 +28,7 @@ METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for met
 UNKNOWN_METHODS = ["/inference.GRPCInferenceService/Nope", "/nope.Nope/Nope", "/inference.grpcinferenceservice/ModelInfer", "/"]
 ROUTES = sorted({route.path for route in [*http_routes(None, None, None, 0, 0), *metrics_app(None).routes]})
 PARAMETERS = {"model": "tiny", "version": "1", "repository": "r", "action": "load", "rest": ""}
-UNKNOWN_PATHS = ["/", "/v1/models", "/docs", "/v2/", "//v2", "/v2/health", "/v2/models/tiny/versions/1/nope", "/v2/../metrics"]
+UNKNOWN_PATHS = ["/", "/v1", "/v1/nope", "/docs", "/v2/", "//v2", "/v2/health", "/v2/models/tiny/versions/1/nope", "/v2/../metrics"]
 TOKENS = "inference: infers\nmetrics: scrapes\nmodel-repository,model-config: manages\nall: everything\n"
 OPENS = {
     "": {Group.HEALTH},
@@ -36,6 +38,7 @@ OPENS = {
     "manages": {Group.HEALTH, Group.MODEL_REPOSITORY, Group.MODEL_CONFIG},
     "everything": set(Group),
 }
+ORIGIN = "https://chat.example.com"
 Code = grpc.StatusCode
 
 
@@ -54,6 +57,7 @@ def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "tokens").write_text(TOKENS)
     flags = ["--model-control-mode=explicit", "--load-model=tiny", f"--auth-token-file={folder / 'tokens'}"]
+    flags.append(f"--http-cors-origin={ORIGIN}")
     with running(repository, *flags, log=folder / "log") as server:
         yield server
     log = server.log.read_text()
@@ -124,6 +128,33 @@ def test_a_health_probe_needs_nothing_and_learns_no_more_than_up_or_down(guarded
     with grpc.insecure_channel(guarded.grpc) as channel:
         answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
     assert health_pb2.HealthCheckResponse.FromString(answer) == health_pb2.HealthCheckResponse(status=1)
+
+
+def test_keys_of_openais_clients_are_tokens(guarded: Server) -> None:
+    def client(key: str) -> OpenAI:
+        return OpenAI(base_url=f"http://{guarded.http}/v1", api_key=key, max_retries=0)
+
+    assert client("everything").models.list().object == "list"
+    with pytest.raises(AuthenticationError) as unknown:
+        client("wrong").models.list()
+    assert (unknown.value.code, unknown.value.type) == ("invalid_api_key", "invalid_request_error")
+    with pytest.raises(PermissionDeniedError) as wrong:
+        client("scrapes").completions.create(model="tiny", prompt="hello")
+    assert wrong.value.code == "insufficient_permissions"
+    assert guarded.get("/health") == (200, "")
+
+
+def test_a_browser_may_ask_from_the_origin_that_is_named(guarded: Server, restricted: Server) -> None:
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    allowed = call(guarded, "OPTIONS", "/v1/chat/completions", headers={"Origin": ORIGIN, **ask})
+    assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert allowed.headers["access-control-allow-headers"] == "authorization,content-type"
+    other = call(guarded, "OPTIONS", "/v1/chat/completions", headers={"Origin": "https://other.example.com", **ask})
+    assert (other.status, other.headers.get("access-control-allow-origin")) == (400, None)
+    refused = call(guarded, "GET", "/v1/models", headers={"Origin": ORIGIN})
+    assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, ORIGIN)
+    assert "x-request-id" in refused.headers["access-control-expose-headers"]
+    assert "access-control-allow-origin" not in call(restricted, "GET", "/v1/models", headers={"Origin": ORIGIN}).headers
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,24 @@
-"""The HTTP application of a front end: every route of Triton's that this server has, with Triton's answers."""
+"""The HTTP application of a front end: every route of Triton's that this server has, with Triton's answers, and OpenAI's."""
 
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from octavo.errors import Unsupported
+from octavo.errors import OctavoError, Unsupported
 from octavo.serving.auth import Gate
 from octavo.serving.control import FrontEndSetup
 from octavo.serving.http.errors import error_json, refusal, visible
 from octavo.serving.http.guard import guarded
 from octavo.serving.http.infer import InferEndpoints
+from octavo.serving.http.openai import errors as openai
+from octavo.serving.http.openai.request_ids import HEADER, with_request_ids
+from octavo.serving.http.openai.routes import openai_routes
 from octavo.serving.http.repository import RepositoryEndpoints
 from octavo.serving.http.settings import SettingsEndpoints
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
@@ -37,7 +41,8 @@ def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic)
     routes = http_routes(models, link, gate, setup.http_max_input_size, setup.max_response_buffer_size)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
-    return _counted(guarded(app, gate), traffic)
+    guarded_app = with_request_ids(guarded(app, gate, _refusal))
+    return _counted(_shared(guarded_app, setup.http_cors_origins), traffic)
 
 
 def http_routes(models: Models, link: Link, gate: Gate, limit: int, max_unread: int) -> list[Route]:
@@ -48,6 +53,7 @@ def http_routes(models: Models, link: Link, gate: Gate, limit: int, max_unread: 
     health, infer = _Health(models), InferEndpoints(models, limit, max_unread)
     repository, settings = RepositoryEndpoints(models, link, limit), SettingsEndpoints(models, link, gate, limit)
     return [
+        *openai_routes(models, limit, max_unread),
         _route("/v2", "GET", health.server),
         _route("/v2/health/live", "GET", health.live),
         _route("/v2/health/ready", "GET", health.ready),
@@ -131,10 +137,25 @@ def _counted(app: ASGIApp, traffic: Traffic) -> ASGIApp:
     return call
 
 
+def _shared(app: ASGIApp, origins: list[str]) -> ASGIApp:
+    """``app``, of whose answers pages of ``origins`` may read. A browser asks first and without credentials, so before the gate."""
+    if not origins:
+        return app
+    return CORSMiddleware(app, origins, allow_methods=["*"], allow_headers=["*"], expose_headers=[HEADER, "Retry-After"])
+
+
+def _refusal(error: OctavoError, path: str) -> Response:
+    """What is refused before a route is found, in the dialect of the path."""
+    return openai.refusal(error) if openai.speaks_openai(path) else refusal(error, "")
+
+
 def _empty(ok: bool) -> Response:
     return PlainTextResponse(status_code=200 if ok else 400)
 
 
-def _no_such_route(_: Request, error: Exception) -> Response:
+def _no_such_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Response(error_json(error.detail), error.status_code, dict(error.headers or {}), "application/json")
+    headers, path = dict(error.headers or {}), request.url.path
+    if openai.speaks_openai(path):
+        return openai.no_route(request.method, path, error.status_code, headers)
+    return Response(error_json(error.detail), error.status_code, headers, "application/json")

@@ -1,10 +1,13 @@
-"""``EventStream``: a reply of server-sent events that ends its source when the client is gone."""
+"""Answers to a client that may go away: as server-sent events, or whole. Either way their source ends with the client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from octavo.serving.services.infer import Chunks
+from octavo.text.request import GenerateChunk
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
@@ -32,6 +35,16 @@ class EventStream(Response):
         finally:
             watch.cancel()
             self._stop()
+
+
+async def whole_of(receive: Receive, answer: Chunks) -> GenerateChunk:
+    """All of ``answer``, unless the client of a request that is wholly read goes away before it is there."""
+    watch = asyncio.ensure_future(when_gone(receive, answer.cancel))
+    try:
+        return await anext(answer)
+    finally:
+        watch.cancel()
+        answer.cancel()
 
 
 async def when_gone(receive: Receive, stop: Callable[[], None]) -> None:

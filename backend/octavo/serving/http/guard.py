@@ -1,5 +1,7 @@
 """``guarded``: asks the gate about every request of an HTTP application, also to paths that no route has."""
 
+from collections.abc import Callable
+
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -9,11 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from octavo.errors import ErrorKind, OctavoError
 from octavo.serving.auth import Gate
 from octavo.serving.groups import Group, group_of_route
-from octavo.serving.http.errors import error_json, status_of
+
+Refusal = Callable[[OctavoError, str], Response]
 
 
-def guarded(app: Starlette, gate: Gate) -> ASGIApp:
-    """``app`` behind ``gate``. The group of a request is that of the route which the application itself would choose."""
+def guarded(app: Starlette, gate: Gate, refusal: Refusal) -> ASGIApp:
+    """``app`` behind ``gate``. The group of a request is that of the route which the application itself would choose.
+
+    ``refusal`` words an error for whoever called a path.
+    """
     if not gate.closed:
         return app
 
@@ -21,8 +27,9 @@ def guarded(app: Starlette, gate: Gate) -> ASGIApp:
         try:
             gate.check(_group(app, scope), Headers(scope=scope).get)
         except OctavoError as error:
-            challenge = {"WWW-Authenticate": "Bearer"} if error.kind is ErrorKind.UNAUTHENTICATED else None
-            response = Response(error_json(str(error)), status_of(error, ""), challenge, "application/json")
+            response = refusal(error, scope["path"])
+            if error.kind is ErrorKind.UNAUTHENTICATED:
+                response.headers["WWW-Authenticate"] = "Bearer"
             await response(scope, receive, send)
         else:
             await app(scope, receive, send)

@@ -1,6 +1,5 @@
 """``infer``, ``generate`` and ``generate_stream``: HTTP bodies to requests of ``InferService``, and its answers to bodies."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -12,7 +11,7 @@ from octavo.protocol.generate import GenerateCall, details_of, read_generate, wr
 from octavo.protocol.rest import HEADER_LENGTH, header_length, read_infer, write_infer
 from octavo.serving.http.body import chosen_encoding, deflated, read_body
 from octavo.serving.http.errors import error_json, status_of, visible
-from octavo.serving.http.events import EventStream, when_gone
+from octavo.serving.http.events import EventStream, whole_of
 from octavo.serving.models import Models, Route
 from octavo.serving.services.core import SERVER_NOT_READY
 from octavo.serving.services.infer import Answer, InferService, worded
@@ -79,15 +78,10 @@ class InferEndpoints:
 
 
 async def _whole(request: Request, answer: Answer) -> GenerateChunk:
-    """All of the answer, unless the client goes away before it is there."""
-    watch = asyncio.ensure_future(when_gone(request.receive, answer.generation.cancel))
     try:
-        return await anext(answer.generation)
+        return await whole_of(request.receive, answer.generation)
     except Exception as error:
         raise worded(visible(error), answer.call.id) from None
-    finally:
-        watch.cancel()
-        answer.generation.cancel()
 
 
 async def _events(call: GenerateCall, answer: Answer, tokenizer: Tokenizer) -> AsyncIterator[tuple[int, bytes]]:

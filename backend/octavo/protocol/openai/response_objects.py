@@ -1,0 +1,106 @@
+"""What a body of ``/v1/responses`` and its events are made of, under OpenAI's names and with its defaults. Knows no request."""
+
+import msgspec
+
+from octavo.protocol.openai.logprobs import TokenLogprob
+
+
+class InputDetails(msgspec.Struct):
+    """Of the tokens of a prompt. Writing to the cache is never charged for, so none are counted as written."""
+
+    cached_tokens: int
+    cache_write_tokens: int = 0
+
+
+class OutputDetails(msgspec.Struct):
+    """Of the tokens of an answer."""
+
+    reasoning_tokens: int = 0
+
+
+class ResponseUsage(msgspec.Struct):
+    """How many tokens a response took and made."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
+    """A part of a message."""
+
+    text: str
+    annotations: list[None] = []
+    logprobs: list[TokenLogprob] = []
+
+
+class OutputMessage(msgspec.Struct, tag_field="type", tag="message"):
+    """The only kind of item that an answer has."""
+
+    id: str
+    status: str
+    content: list[OutputText]
+    role: str = "assistant"
+
+
+class IncompleteDetails(msgspec.Struct):
+    """Why an answer ends before its end."""
+
+    reason: str
+
+
+class ResponseError(msgspec.Struct):
+    """Why there is no answer."""
+
+    code: str
+    message: str
+
+
+class Reasoning(msgspec.Struct, frozen=True):
+    """There is none."""
+
+    effort: None = None
+    summary: None = None
+
+
+class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """Plain text, as it comes."""
+
+
+class TextOptions(msgspec.Struct, frozen=True):
+    """How an answer is formed."""
+
+    format: TextFormat = TextFormat()
+
+
+class Response(msgspec.Struct, tag_field="object", tag="response", kw_only=True):
+    """A response, as far as it has come; what nobody can ask for here has the value that says so."""
+
+    id: str
+    created_at: float
+    status: str = "in_progress"
+    model: str
+    output: list[OutputMessage] = []
+    error: ResponseError | None = None
+    incomplete_details: IncompleteDetails | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    metadata: dict[str, str] = {}
+    temperature: float
+    top_p: float
+    top_logprobs: int = 0
+    usage: ResponseUsage | None = None
+    user: str | None = None
+    completed_at: float | None = None
+    background: bool = False
+    parallel_tool_calls: bool = True
+    previous_response_id: None = None
+    reasoning: Reasoning = Reasoning()
+    service_tier: str = "default"
+    store: bool = False
+    text: TextOptions = TextOptions()
+    tool_choice: str = "auto"
+    tools: list[None] = []
+    truncation: str = "disabled"

@@ -1,0 +1,34 @@
+"""Conversations of every route that takes messages: what their chat template is told beside them. Knows no body."""
+
+from typing import Any
+
+from octavo.protocol.openai.errors import FieldError
+from octavo.protocol.prompts import checked_messages
+from octavo.text.chat_template import RESERVED
+from octavo.text.request import Conversation
+
+
+def conversation(
+    messages: list[dict[str, Any]],
+    field: str = "messages",
+    template_kwargs: dict[str, Any] | None = None,
+    documents: list[dict[str, Any]] | None = None,
+    add_generation_prompt: bool | None = None,
+    continue_final_message: bool | None = None,
+    add_special_tokens: bool | None = None,
+) -> Conversation:
+    """The messages of ``field`` as a prompt. Raises ``InvalidRequest`` or ``Unsupported``."""
+    if not messages:
+        raise FieldError(f"{field} must hold at least one message.", field, "empty_array")
+    if continue_final_message and add_generation_prompt:
+        text = "add_generation_prompt must be false or left out if continue_final_message is true."
+        raise FieldError(text, "add_generation_prompt", "invalid_value")
+    if taken := sorted(RESERVED & set(template_kwargs or ())):
+        text = f"chat_template_kwargs must not hold '{taken[0]}', which the template is told by the rest of the request."
+        raise FieldError(text, "chat_template_kwargs", "invalid_value")
+    variables = dict(template_kwargs or {})
+    if documents is not None:
+        variables["documents"] = documents
+    if add_generation_prompt is not None:
+        variables["add_generation_prompt"] = add_generation_prompt
+    return Conversation(checked_messages(messages, field), variables, bool(continue_final_message), bool(add_special_tokens))

@@ -1,0 +1,33 @@
+"""How our errors read to OpenAI's clients: kind -> status code, and the body that they expect. The one table of this dialect."""
+
+from starlette.responses import Response
+
+from octavo.errors import ErrorKind, OctavoError
+from octavo.protocol.openai.errors import error_body, no_such_route
+from octavo.serving.http.errors import STATUSES as TRITON
+
+STATUSES = TRITON | {
+    ErrorKind.UNSUPPORTED: 400,
+    ErrorKind.OVERLOADED: 429,
+    ErrorKind.QUEUE_TIMEOUT: 408,
+}
+# Seconds; OpenAI's clients wait that long before they try again.
+RETRY_AFTER = {ErrorKind.OVERLOADED: "1", ErrorKind.ENGINE_DEAD: "5", ErrorKind.DRAINING: "5"}
+_PREFIXES = ("/v1/", "/openai/", "/tokenize", "/detokenize")
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether a request to ``path`` is to be answered in this dialect, whatever the answer is."""
+    return path.startswith(_PREFIXES)
+
+
+def refusal(error: OctavoError) -> Response:
+    """The reply to a request that failed with ``error``."""
+    headers = {"Retry-After": RETRY_AFTER[error.kind]} if error.kind in RETRY_AFTER else None
+    return Response(error_body(error), STATUSES[error.kind], headers, "application/json")
+
+
+def no_route(method: str, path: str, status: int, headers: dict[str, str]) -> Response:
+    """The reply to a request to a path or with a method that does not exist."""
+    text = f"Invalid URL ({method} {path})" if status == 404 else f"Not allowed to {method} on {path}."
+    return Response(no_such_route(text), status, headers, "application/json")

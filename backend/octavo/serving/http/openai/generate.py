@@ -1,0 +1,69 @@
+"""The routes that ask a model something: completions, chat completions and responses."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.errors import OctavoError
+from octavo.protocol.openai.chat import ChatAnswer, read_chat
+from octavo.protocol.openai.completions import CompletionAnswer, read_completion
+from octavo.protocol.openai.fields import Generating
+from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
+from octavo.serving.http.body import read_body
+from octavo.serving.http.events import whole_of
+from octavo.serving.http.openai.inventory import find
+from octavo.serving.http.openai.request_ids import request_id
+from octavo.serving.http.openai.stream import Answer, AnswerStream
+from octavo.serving.models import Models
+from octavo.serving.services.generate import GenerateService
+from octavo.text.tokenizer import Tokenizer
+
+
+class _Dialect(NamedTuple):
+    """What one route reads and how it answers."""
+
+    read: Callable[[bytes], Generating]
+    answer: Callable[[Any, str, int, Tokenizer], Answer]
+
+
+_COMPLETIONS = _Dialect(read_completion, CompletionAnswer)
+_CHAT = _Dialect(read_chat, ChatAnswer)
+_RESPONSES = _Dialect(read_responses, ResponsesAnswer)
+
+
+class GenerateEndpoints:
+    """Whole answers and streams of the three routes."""
+
+    def __init__(self, models: Models, limit: int, max_unread: int) -> None:
+        """Serve ``models``; a body has at most ``limit`` bytes, and of a stream ``max_unread`` may be left unread."""
+        self._models, self._limit = models, limit
+        self._service = GenerateService(models, max_unread)
+
+    async def completions(self, request: Request) -> Response:
+        """``/v1/completions``."""
+        return await self._answer(request, _COMPLETIONS)
+
+    async def chat(self, request: Request) -> Response:
+        """``/v1/chat/completions``."""
+        return await self._answer(request, _CHAT)
+
+    async def responses(self, request: Request) -> Response:
+        """``/v1/responses``."""
+        return await self._answer(request, _RESPONSES)
+
+    async def _answer(self, request: Request, dialect: _Dialect) -> Response:
+        body = dialect.read(await read_body(request, self._limit))
+        name = request_id(request, body.request_id)
+        route = find(self._models, body.model)
+        backlog, headers = self._service.backlog(), request.headers.get
+        try:
+            generation = self._service.begin(route, lambda: body.request(route.version, name), backlog, headers)
+        except OctavoError as error:
+            raise body.named(error) from None
+        answer = dialect.answer(body, name, int(time.time()), self._models.engine(route).tokenizer)
+        if body.stream:
+            return AnswerStream(answer, generation)
+        return Response(answer.whole(await whole_of(request.receive, generation)), media_type="application/json")

@@ -1,0 +1,54 @@
+"""Every route of the OpenAI API that this server has, under ``/v1`` and, as KServe's runtimes have them, ``/openai/v1``."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from octavo.serving.http.errors import visible
+from octavo.serving.http.openai.errors import refusal
+from octavo.serving.http.openai.generate import GenerateEndpoints
+from octavo.serving.http.openai.inventory import Inventory
+from octavo.serving.models import Models
+
+Handle = Callable[[Request], Awaitable[Response]]
+BASES = ("/v1", "/openai/v1")
+CLIENT_GONE = 499
+
+
+def openai_routes(models: Models, limit: int, max_unread: int) -> list[Route]:
+    """Every route; a body has at most ``limit`` bytes, a stream at most ``max_unread`` that nobody reads.
+
+    Each has to be in the table of ``groups``.
+    """
+    generate, inventory = GenerateEndpoints(models, limit, max_unread), Inventory(models, limit)
+    return [
+        _route("/health", "GET", inventory.health),
+        _route("/version", "GET", inventory.version),
+        *_under(BASES, "/models", "GET", inventory.models),
+        *_under(BASES, "/models/{model:path}", "GET", inventory.model),
+        *_under(BASES, "/completions", "POST", generate.completions),
+        *_under(BASES, "/chat/completions", "POST", generate.chat),
+        *_under(BASES, "/responses", "POST", generate.responses),
+        *_under(("", *BASES), "/tokenize", "POST", inventory.tokenize),
+        *_under(("", *BASES), "/detokenize", "POST", inventory.detokenize),
+    ]
+
+
+def _under(bases: tuple[str, ...], path: str, method: str, handle: Handle) -> list[Route]:
+    return [_route(base + path, method, handle) for base in bases]
+
+
+def _route(path: str, method: str, handle: Handle) -> Route:
+    """A route whose errors are answered in the dialect."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handle(request)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
+        except Exception as error:
+            return refusal(visible(error))
+
+    return Route(path, answer, methods=[method])

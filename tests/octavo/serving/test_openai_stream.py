@@ -1,0 +1,110 @@
+"""What a stream says while there is nothing to tell, and how it ends when something goes wrong; the generation is played."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from octavo.errors import EngineDead, OctavoError, Overloaded
+from octavo.protocol.openai.chat import ChatAnswer, read_chat
+from octavo.serving.http import listen
+from octavo.serving.http.openai import stream
+from octavo.serving.ports import listener
+from octavo.text.request import GenerateChunk, SampleDelta
+
+BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true}'
+
+
+class Played:
+    """A generation whose pieces a test puts in; an exception ends it."""
+
+    def __init__(self) -> None:
+        self.pieces: asyncio.Queue[GenerateChunk | OctavoError] = asyncio.Queue()
+        self.cancelled = False
+
+    def __aiter__(self) -> "Played":
+        return self
+
+    async def __anext__(self) -> GenerateChunk:
+        piece = await self.pieces.get()
+        if isinstance(piece, OctavoError):
+            raise piece
+        return piece
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@asynccontextmanager
+async def reading(played: Played) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """What a client reads of a stream that answers with what is played."""
+
+    async def answer(_: Request) -> Response:
+        return stream.AnswerStream(ChatAnswer(read_chat(BODY), "r", 0, None), played)
+
+    taken = listener("127.0.0.1", 0)
+    server = listen.HttpServer(Starlette(routes=[Route("/", answer)]), taken)
+    reader, writer = await asyncio.open_connection(*taken.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(20):
+        yield reader, writer
+    writer.close()
+    await server.close()
+
+
+def piece(text: str) -> GenerateChunk:
+    return GenerateChunk([SampleDelta(text, [1])], False, [[1]])
+
+
+def test_a_long_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "KEEP_ALIVE", 0.1)
+    played = Played()
+
+    async def run() -> None:
+        async with reading(played) as (reader, _):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(2):
+                await reader.readuntil(b": keep-alive\n\n")
+            played.pieces.put_nowait(piece("a"))
+            assert b"keep-alive" not in await reader.readuntil(b'"content":"a"')
+            await reader.readuntil(b": keep-alive\n\n")
+            played.pieces.put_nowait(EngineDead("The engine is gone."))
+            rest = await reader.readuntil(b"data: [DONE]\n\n")
+            assert b'data: {"error":{"message":"The engine is gone.","type":"server_error","param":null,"code":null}}\n\n' in rest
+
+    asyncio.run(run())
+    assert played.cancelled
+
+
+def test_what_fails_before_anything_was_said_has_a_status_of_its_own() -> None:
+    played = Played()
+
+    async def run() -> None:
+        async with reading(played) as (reader, _):
+            played.pieces.put_nowait(Overloaded("Exceeds maximum queue size"))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 429 ")
+            assert b"retry-after: 1\r\n" in head
+
+    asyncio.run(run())
+
+
+def test_a_client_that_leaves_in_silence_ends_the_generation() -> None:
+    played = Played()
+
+    async def run() -> None:
+        async with reading(played) as (_, writer):
+            await asyncio.sleep(0.1)
+            assert not played.cancelled
+            writer.close()
+            while not played.cancelled:
+                await asyncio.sleep(0.01)
+            played.pieces.put_nowait(EngineDead("over"))
+
+    asyncio.run(run())
