@@ -11,9 +11,9 @@ import torch
 from octavo.config import EngineConfig
 from octavo.models.loader import load_outline
 from octavo.runtime.courier import Courier
-from octavo.runtime.decode_step import DecodeStep
-from octavo.runtime.graphs import padded_sizes
+from octavo.runtime.padded_step import PaddedStep
 from octavo.runtime.rehearsal import rehearsal
+from octavo.runtime.shapes import Shapes
 from octavo.runtime.steps import Steps
 from octavo_kernels import for_device
 
@@ -50,9 +50,10 @@ def launch_everything(config: EngineConfig, page_size: int) -> None:
     for step in rehearsal(config, decoder.max_len):
         steps.begin(step)
         steps.compute(step)
-    sizes = padded_sizes(min(config.max_num_seqs, config.max_num_batched_tokens))
-    decode = DecodeStep(decoder, kernels, steps.table, steps.state, courier, page_size, sizes[-1], META)
-    for size in sizes:
-        control = decode.send(decode.padding(size))
-        decode.forward(control, steps.kv)
-        decode.sample(control)
+    shapes = Shapes(min(config.max_num_seqs, config.max_num_batched_tokens))
+    every = [*shapes.decodes, *shapes.chunks]
+    padded = PaddedStep(decoder, kernels, steps.table, steps.state, courier, page_size, every, META)
+    for shape in every:
+        control = padded.send(shape, padded.padding(shape))
+        padded.forward(control, steps.kv)
+        padded.sample(control)

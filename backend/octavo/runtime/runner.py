@@ -14,7 +14,7 @@ from octavo.models.loader import load_model
 from octavo.runtime.ahead import compiled_ahead, warn_of_compiles
 from octavo.runtime.courier import Courier
 from octavo.runtime.device import prepare, resolve_device, resolve_page_size
-from octavo.runtime.graphs import DecodeGraphs
+from octavo.runtime.graphs import StepGraphs
 from octavo.runtime.launched import LaunchedStep
 from octavo.runtime.memory import GpuMemory, cpu_budget, gpu_budget, plan_pages
 from octavo.runtime.rehearsal import rehearsal
@@ -45,7 +45,7 @@ class ModelRunner:
         self.runs_ahead = 1 if on_gpu else 0
         self._steps = Steps(decoder, kernels, page_size, config.max_num_seqs, courier, device)
         self.kv_spec = self._steps.kv_spec
-        self._graphs = self._decode_graphs(decoder, kernels, courier, config, device) if on_gpu else None
+        self._graphs = self._step_graphs(decoder, kernels, courier, config, device) if on_gpu else None
         budget, lever = self._budget(config, decoder.max_len, device, free_before)
         self.num_pages = plan_pages(budget, self.kv_spec, decoder.max_len, lever)
         self._steps.take_cache(self.num_pages)
@@ -65,13 +65,13 @@ class ModelRunner:
         cache = self.num_pages * self.kv_spec.bytes_per_page / 1e9
         log.info("%s on %s: %.2f GB of KV cache in %d pages of %d tokens", config.name, device, cache, self.num_pages, page_size)
 
-    def _decode_graphs(
+    def _step_graphs(
         self, decoder: Decoder, kernels: Kernels, courier: Courier, config: EngineConfig, device: torch.device
-    ) -> DecodeGraphs:
+    ) -> StepGraphs:
         """Nothing is captured yet."""
         most = min(config.max_num_seqs, config.max_num_batched_tokens)
         steps = self._steps
-        return DecodeGraphs(decoder, kernels, steps.table, steps.state, courier, steps.kv_spec.page_size, most, device)
+        return StepGraphs(decoder, kernels, steps.table, steps.state, courier, steps.kv_spec.page_size, most, device)
 
     def _budget(self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int) -> tuple[int, str]:
         """Bytes for the KV cache, and the setting that would enlarge them."""
@@ -82,7 +82,8 @@ class ModelRunner:
         # Before the rehearsal: it gives back what the steps outside of graphs have taken.
         graphs.bind(self._steps.kv, trial=True)
         for step in rehearsal(config, max_model_len):
-            self.launch(step).wait()
+            self._steps.begin(step)
+            self._steps.compute(step).wait()
         log.info("%s: all kernels have run", config.name)
         free_after, total = torch.cuda.mem_get_info(device)
         lever = "gpu_memory_utilization" if config.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
@@ -96,10 +97,10 @@ class ModelRunner:
             return self._replay(self._graphs, step)
         return self._steps.compute(step)
 
-    def _replay(self, graphs: DecodeGraphs, step: StepInput) -> LaunchedStep:
-        logits = graphs.forward(step)
-        asked = self._steps.sampler.edit(logits, step.rows, step.context_lens)
-        return self._steps.launched(step, np.arange(len(step.rows)), graphs.sample(step), asked, {})
+    def _replay(self, graphs: StepGraphs, step: StepInput) -> LaunchedStep:
+        picks = np.flatnonzero(step.samples)
+        asked = self._steps.sampler.edit(graphs.forward(step), step.rows[picks], step.context_lens[picks])
+        return self._steps.launched(step, picks, graphs.sample(step), asked, {})
 
 
 def _free_bytes(device: torch.device) -> int:

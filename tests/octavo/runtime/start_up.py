@@ -26,9 +26,9 @@ from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.step import StepInput
 from octavo.models.loader import load_outline
 from octavo.runtime import ahead, outline
-from octavo.runtime.decode_step import DecodeStep
-from octavo.runtime.graphs import FIRST_ROWS, padded_sizes
+from octavo.runtime.padded_step import PaddedStep
 from octavo.runtime.rehearsal import rehearsal
+from octavo.runtime.shapes import Shape, Shapes
 from octavo.runtime.steps import Steps
 from octavo_kernels import for_device, precompile
 from octavo_kernels.swiglu import swiglu
@@ -87,30 +87,31 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
     steps = Steps(decoder, kit, page_size, config.max_num_seqs, courier, META)
     steps.take_cache(1)
     del steps.kv[1:]
-    sizes = padded_sizes(min(config.max_num_seqs, config.max_num_batched_tokens))
-    decode = DecodeStep(decoder, kit, steps.table, steps.state, courier, page_size, sizes[-1], META)
+    shapes = Shapes(min(config.max_num_seqs, config.max_num_batched_tokens))
+    every = [*shapes.decodes, *shapes.chunks]
+    padded = PaddedStep(decoder, kit, steps.table, steps.state, courier, page_size, every, META)
 
     def run(step: StepInput) -> None:
         steps.begin(step)
-        if step.num_decodes < len(step.rows) or len(step.rows) > sizes[-1]:
-            steps.compute(step)
+        steps.compute(step)
 
-    def replay(size: int) -> None:
-        control = decode.send(decode.padding(size))
-        decode.forward(control, steps.kv)
-        decode.sample(control)
+    def replay(shape: Shape) -> None:
+        control = padded.send(shape, padded.padding(shape))
+        padded.forward(control, steps.kv)
+        padded.sample(control)
 
     def start() -> None:
         for step in rehearsal(config, decoder.max_len):
             run(step)
-        for size in {sizes[-1], *FIRST_ROWS} & {*sizes}:
-            replay(size)
+        for shape in [*shapes.largest, *shapes.first]:
+            replay(shape)
 
     def later() -> None:
         for step in random_steps(config, decoder.max_len):
-            run(step)
-        for size in sizes:
-            replay(size)
+            if shapes.of(step) is None or step.num_decodes < len(step.rows):
+                run(step)
+        for shape in every:
+            replay(shape)
 
     at_start, afterwards = met.within(start), met.within(later)
     return {

@@ -1,9 +1,9 @@
-"""Decode graphs: which size a step is padded to and that padding touches nothing; on a GPU, that a replay is the eager step."""
+"""Graphs of padded steps: that padding changes and touches nothing; on a GPU, that a replay is the eager step."""
 
 import gc
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,16 @@ import torch
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.messages import EngineRequest
 from octavo.engine.step import KVSpec, RowStart, StepInput
-from octavo.models.attention import AttentionContext
 from octavo.models.decoder import Decoder
 from octavo.models.loader import load_model
 from octavo.runtime.batch import build_batch
 from octavo.runtime.courier import Courier
-from octavo.runtime.decode_step import PADDING
-from octavo.runtime.graphs import DecodeGraphs, padded_sizes
+from octavo.runtime.graphs import StepGraphs
 from octavo.runtime.memory import allocate_pool
+from octavo.runtime.padded_step import PaddedStep
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.runner import ModelRunner
+from octavo.runtime.shapes import Shape
 from octavo.runtime.state import RowState
 from octavo.sampling import SamplingParams
 from octavo_kernels import for_device
@@ -30,22 +30,6 @@ from octavo_kernels import for_device
 CPU = torch.device("cpu")
 MAX_ROWS = 24
 gpu = [pytest.mark.gpu, pytest.mark.timeout(600)]
-
-
-@pytest.mark.parametrize(
-    ("max_rows", "sizes"),
-    [
-        (1, [1]),
-        (3, [1, 2, 3]),
-        (8, [1, 2, 4, 8]),
-        (20, [1, 2, 4, 8, 16, 20]),
-        (256, [1, 2, 4, *range(8, 257, 8)]),
-        (300, [1, 2, 4, *range(8, 257, 8), 272, 288, 300]),
-        (5000, [1, 2, 4, *range(8, 257, 8), *range(272, 513, 16), *range(544, 1025, 32)]),
-    ],
-)
-def test_numbers_of_rows(max_rows: int, sizes: list[int]) -> None:
-    assert padded_sizes(max_rows) == sizes
 
 
 class Rows:
@@ -70,17 +54,25 @@ class Rows:
         changes = [(row, place, page) for row, table in enumerate(self.tables) for place, page in enumerate(table)]
         self.state.set_pages(np.array(changes, np.int32))
 
-    def step(self, rows: list[int], token: int) -> StepInput:
-        """A step in which each of ``rows`` decodes its last token, which is a different one for each of them."""
-        mine = np.array(rows)
+    def step(self, rows: list[int], token: int, chunks: Sequence[tuple[int, int, bool]] = ()) -> StepInput:
+        """A step in which each of ``rows`` decodes its last token, which is a different one for each of them.
+
+        ``chunks``: row, how many of its last tokens are computed, and whether it yields a token.
+        """
+        mine = np.array([*rows, *(row for row, _, _ in chunks)], np.int64)
         self.state.newest[mine] = torch.from_numpy(token + 7 * mine).to(self.device)
-        contexts, ones = np.array(self.contexts)[mine], np.ones(len(rows), np.int64)
-        none = np.zeros(0, np.int32)
-        return StepInput([], none.reshape(0, 3), mine, none, ones, contexts, len(rows), ones.astype(np.bool_))
+        contexts = np.array(self.contexts)[mine]
+        lens = np.array([*[1] * len(rows), *(count for _, count, _ in chunks)])
+        samples = np.array([*[True] * len(rows), *(yields for _, _, yields in chunks)])
+        token_ids = (token + 3 * np.arange(lens[len(rows) :].sum(), dtype=np.int32)) % self.decoder.shape.vocab_size
+        pages = np.zeros((0, 3), np.int32)
+        return StepInput([], pages, mine, token_ids, lens, contexts, len(rows), samples)
 
     def eager(self, step: StepInput) -> torch.Tensor:
-        batch = build_batch(step, np.arange(len(step.rows)), self.state, self.page_size, self.courier)
-        return self.decoder.logits(self.decoder.forward(batch.token_ids, batch.attention, self.kv)).clone()
+        """The logits of the rows that yield a token."""
+        batch = build_batch(step, np.flatnonzero(step.samples), self.state, self.page_size, self.courier)
+        hidden = self.decoder.forward(batch.token_ids, batch.attention, self.kv)
+        return self.decoder.logits(hidden if batch.last is None else hidden[batch.last]).clone()
 
     def touched(self, before: torch.Tensor) -> set[int]:
         """The slots that are not, bit for bit, what they were ``before``, the pool's bytes."""
@@ -88,12 +80,33 @@ class Rows:
         return set(changed.flatten().nonzero().flatten().tolist())
 
     def slots(self, step: StepInput) -> set[int]:
-        size = self.page_size
-        last = [context - 1 for context in step.context_lens.tolist()]
-        return {self.tables[row][at // size] * size + at % size for row, at in zip(step.rows.tolist(), last, strict=True)}
+        """Those of the step's tokens."""
+        size, slots = self.page_size, set()
+        for row, context, count in zip(step.rows.tolist(), step.context_lens.tolist(), step.query_lens.tolist(), strict=True):
+            slots |= {self.tables[row][at // size] * size + at % size for at in range(context - count, context)}
+        return slots
 
 
-def test_a_padded_step_computes_what_the_step_itself_does(tmp_path: Path) -> None:
+class OnCpu(Courier):
+    """Padded steps are for a GPU; here they share the arrays' memory."""
+
+    def send_to(self, packed: torch.Tensor, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        return [torch.from_numpy(array) for array in arrays]
+
+
+@pytest.mark.parametrize(
+    ("rows", "chunks", "shape"),
+    [
+        ([0, 1, 2], [], Shape(8)),
+        ([2, 0], [(1, 40, True)], Shape(8, 4, 64)),  # a whole prompt
+        ([0, 1, 2], [(4, 21, True), (3, 5, True)], Shape(8, 4, 64)),  # the rest of one, behind what the cache holds
+        ([2], [(1, 3, True), (3, 1, True), (4, 20, False)], Shape(4, 3, 24)),  # nothing but the decodes is padded
+        ([], [(3, 30, True)], Shape(1, 2, 64)),
+    ],
+)
+def test_a_padded_step_computes_what_the_step_itself_does(
+    tmp_path: Path, rows: list[int], chunks: list[tuple[int, int, bool]], shape: Shape
+) -> None:
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
@@ -103,20 +116,22 @@ def test_a_padded_step_computes_what_the_step_itself_does(tmp_path: Path) -> Non
     engine = EngineConfig(
         name="m", version=1, weights=str(tmp_path), weights_format=WeightsFormat.DUMMY, tokenizer="", dtype="float32"
     )
-    cache = Rows(load_model(engine, CPU), CPU, 16, [1, 40, 17], spare=100.0)
-    step = cache.step([0, 1, 2], 5)
+    cache = Rows(load_model(engine, CPU), CPU, 16, [1, 40, 17, 33, 100], spare=100.0)
+    step = cache.step(rows, 5, chunks)
     expected = cache.eager(step)
-    before = cache.pool.view(torch.uint8).clone()
-    nobody = cache.state.nobody
-    rows = torch.tensor([0, 1, 2, *[nobody] * 5])
-    contexts = torch.tensor([1, 40, 17, *[PADDING + at for at in range(5)]])
-    made = for_device(CPU).decode_inputs(rows, contexts, cache.state.newest, cache.state.page_tables, cache.page_size)
-    attention = AttentionContext(made.positions, made.slots, made.page_table, made.context_lens, 8)
-    out = torch.full((8, 97), float("nan"))
-    cache.decoder.logits(cache.decoder.forward(made.token_ids, attention, cache.kv), out)
-    torch.testing.assert_close(out[:3], expected)
+    before, newest = cache.pool.view(torch.uint8).clone(), cache.state.newest.clone()
+    table = SamplingTable(5, 97)
+    padded = PaddedStep(cache.decoder, for_device(CPU), table, cache.state, OnCpu(CPU), cache.page_size, [shape], CPU)
+    padded.logits.fill_(float("nan"))
+    control = padded.send(shape, padded.arrays(step, shape))
+    padded.forward(control, cache.kv)
+    torch.testing.assert_close(padded.logits[padded.drawing(step, shape)], expected)
     assert cache.touched(before) <= cache.slots(step)
-    assert out.isfinite().all()
+    assert padded.logits.isfinite().all()
+    padded.sample(control)
+    newest[step.rows[step.samples]] = expected.argmax(-1)
+    assert padded.drawn[padded.drawing(step, shape)].equal(expected.argmax(-1))
+    assert cache.state.newest[:-1].equal(newest[:-1])
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +146,7 @@ def emptied() -> Iterator[None]:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"], scope="class")
 class TestReplays:
-    """``DecodeGraphs`` beside the same decoder without graphs."""
+    """``StepGraphs`` beside the same decoder without graphs."""
 
     pytestmark = gpu
 
@@ -144,16 +159,16 @@ class TestReplays:
         return Rows(decoder, device, 64, contexts, spare=float("nan"))
 
     @pytest.fixture
-    def graphs(self, cache: Rows) -> DecodeGraphs:
+    def graphs(self, cache: Rows) -> StepGraphs:
         table = SamplingTable(MAX_ROWS, cache.decoder.shape.vocab_size)
-        graphs = DecodeGraphs(
+        graphs = StepGraphs(
             cache.decoder, for_device(cache.device), table, cache.state, cache.courier, cache.page_size, MAX_ROWS, cache.device
         )
         graphs.bind(cache.kv, trial=False)
         return graphs
 
-    def test_a_replay_computes_what_the_step_does_without_a_graph(self, cache: Rows, graphs: DecodeGraphs, dtype: str) -> None:
-        """Sizes in any order, again after others, padded and not.
+    def test_a_replay_computes_what_the_step_does_without_a_graph(self, cache: Rows, graphs: StepGraphs, dtype: str) -> None:
+        """Shapes in any order, again after others, padded and not, every third time with chunks.
 
         Over a cache of noise the model is no contraction: a padded batch, which is summed in another order, moves single rows
         by 1e-3 in float32 and by anything in bfloat16, where only the typical row counts. Reading a wrong token moves all.
@@ -161,7 +176,10 @@ class TestReplays:
         random = np.random.default_rng(2)
         errors = []
         for turn, count in enumerate([3, 1, 5, 24, 9, 2, 3, 8, 16, 1, 17, 4, 23, 3, 12, 5, 9]):
-            step = cache.step(random.permutation(MAX_ROWS)[:count].tolist(), 10 + turn)
+            rows = random.permutation(MAX_ROWS).tolist()
+            chunks = [(row, min(cache.contexts[row], 120), row != rows[-1]) for row in rows[-4 : -1 if turn % 2 else None]]
+            step = cache.step(rows[: min(count, 20)], 10 + turn, chunks if turn % 3 == 0 else ())
+            assert graphs.covers(step)
             expected = cache.eager(step)
             before = cache.pool.view(torch.uint8).clone()
             logits = graphs.forward(step)
@@ -171,15 +189,13 @@ class TestReplays:
             assert cache.touched(before) <= cache.slots(step)
             best = logits.argmax(-1)
             assert graphs.sample(step).equal(best)
-            assert cache.state.newest[step.rows].equal(best)
+            assert cache.state.newest[step.rows[step.samples]].equal(best)
         median, worst = np.median(errors), max(errors)
         print(f"\n{dtype}: relative error of a row's logits: median {median:.2e}, worst {worst:.2e}")
         assert median <= {"bfloat16": 2e-2, "float32": 1e-4}[dtype]
         assert dtype == "bfloat16" or worst <= 1e-2
 
-    def test_while_the_batch_stays_nothing_is_sent(
-        self, cache: Rows, graphs: DecodeGraphs, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_while_the_batch_stays_nothing_is_sent(self, cache: Rows, graphs: StepGraphs, monkeypatch: pytest.MonkeyPatch) -> None:
         """The device moves each row on by itself, and does not take a row's old place for another's."""
         sent: list[int] = []
         send_to = Courier.send_to
@@ -199,7 +215,7 @@ class TestReplays:
             graphs.sample(other)
             assert len(sent) == 1
 
-    def test_sampling_options_reach_the_graph(self, cache: Rows, graphs: DecodeGraphs) -> None:
+    def test_sampling_options_reach_the_graph(self, cache: Rows, graphs: StepGraphs) -> None:
         step = cache.step([0, 1, 2], 5)
         graphs.forward(step)
         greedy = graphs.sample(step).clone()
@@ -211,7 +227,7 @@ class TestReplays:
             assert drawn[[0, 2]].equal(greedy[[0, 2]])
             assert drawn[1] != greedy[1]
 
-    def test_nothing_is_taken_by_replaying(self, cache: Rows, graphs: DecodeGraphs) -> None:
+    def test_nothing_is_taken_by_replaying(self, cache: Rows, graphs: StepGraphs) -> None:
         def run(count: int, token: int) -> None:
             step = cache.step(list(range(count)), token)
             graphs.forward(step)
@@ -227,7 +243,7 @@ class TestReplays:
         assert torch.cuda.memory_allocated() <= allocated
         assert torch.cuda.mem_get_info()[0] >= free
 
-    def test_a_replay_is_faster_than_the_launches(self, cache: Rows, graphs: DecodeGraphs, dtype: str) -> None:
+    def test_a_replay_is_faster_than_the_launches(self, cache: Rows, graphs: StepGraphs, dtype: str) -> None:
         one = cache.step([3], 5)
         replayed, eager = seconds(lambda: graphs.forward(one)), seconds(lambda: cache.eager(one))
         print(f"\n{dtype}: a row: {replayed * 1e6:.0f} us, eager {eager * 1e6:.0f} us")
@@ -279,14 +295,14 @@ class TestEngine:
         replays: list[object] = []
         replay = torch.cuda.CUDAGraph.replay
         monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph))[1])
-        launch, alone = runner.launch, []
-        monkeypatch.setattr(runner, "launch", lambda step: (alone.append(step.num_decodes == len(step.rows)), launch(step))[1])
+        covers, covered = StepGraphs.covers, []
+        monkeypatch.setattr(StepGraphs, "covers", lambda graphs, step: (covered.append(covers(graphs, step)), covered[-1])[1])
         with_graphs = engine_type(config, runner, enable_prefix_caching=False).run(self.wishes(21))
-        assert len(replays) == 2 * sum(alone) > 300
+        assert len(replays) == 2 * sum(covered) > 300
         assert len(set(map(id, replays))) >= 12
         monkeypatch.setattr(runner, "_graphs", None)
         without = engine_type(config, runner, enable_prefix_caching=False).run(self.wishes(21))
-        assert len(replays) == sum(alone)
+        assert len(replays) == 2 * sum(covered)
         for one, other in zip(with_graphs, without, strict=True):
             assert one.token_ids == other.token_ids
             assert [entry.token_ids for entry in one.logprobs] == [entry.token_ids for entry in other.logprobs]
