@@ -23,8 +23,9 @@ Repositories = Annotated[
     _models("--model-repository", "--model-store", help="A folder of models, or one bare snapshot or .gguf file. Repeatable."),
 ]
 ModelName = Annotated[str | None, _models(help="The name of the model when the repository is one bare snapshot.")]
-ControlMode = Annotated[ModelControlMode, _models(help="none: load everything at start; explicit: load and unload by RPC.")]
+ControlMode = Annotated[ModelControlMode, _models(help="none: load all at start; poll: again when files change; explicit: by RPC.")]
 LoadModel = Annotated[list[str] | None, _models(help="A model to load at start in explicit mode, * for all. Repeatable.")]
+PollSecs = Annotated[float, _models(min=0.1, help="Seconds between two looks at the repository in poll mode.")]
 LoadThreads = Annotated[int, _models(min=1, help="Models that load at once.")]
 StrictReadiness = Annotated[bool, _models(help="Ready only when every model is.")]
 ExitOnError = Annotated[bool, _models(help="Exit when a model fails to load at start.")]

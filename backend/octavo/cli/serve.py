@@ -15,6 +15,7 @@ def serve(
     model_name: flags.ModelName = _DEFAULT.model_name,
     model_control_mode: flags.ControlMode = _DEFAULT.model_control_mode,
     load_model: flags.LoadModel = None,
+    repository_poll_secs: flags.PollSecs = _DEFAULT.repository_poll_secs,
     model_load_thread_count: flags.LoadThreads = _DEFAULT.model_load_thread_count,
     strict_readiness: flags.StrictReadiness = _DEFAULT.strict_readiness,
     exit_on_error: flags.ExitOnError = _DEFAULT.exit_on_error,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from octavo.errors import LoadFailed
 from octavo.repository.config_pbtxt import complete_config, parse_config, parse_config_json, poll_failed
+from octavo.repository.fingerprint import Fingerprint, fingerprint
 from octavo.repository.paths import inside, is_model_name, read_text
 from octavo.repository.placement import choose_device
 from octavo.repository.settings import ModelSettings, parse_settings
@@ -52,6 +53,13 @@ class ModelRepository:
     def names(self) -> list[str]:
         """Every model, also those that cannot be loaded, in alphabetical order."""
         return sorted({folder.name for folder in self._folders()})
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """By model, what its files are like; a name that two paths hold has the files of both."""
+        found: dict[str, Fingerprint] = {}
+        for folder in self._folders():
+            found[folder.name] = found.get(folder.name, frozenset()) | fingerprint(folder.path)
+        return found
 
     def spec(self, name: str, override_config: str | None = None) -> list[ModelSpec]:
         """What to start for ``name``: every version that its policy serves, ascending.

@@ -69,6 +69,15 @@ class ModelCounters(msgspec.Struct, frozen=True):
     counters: Counters
 
 
+class Load(msgspec.Struct, frozen=True):
+    """How busy all engines are: the fullest cache's share in use, and over all of them the tokens it can hold and the requests."""
+
+    kv_cache_usage: float = 0.0
+    kv_cache_tokens: int = 0
+    running: int = 0
+    waiting: int = 0
+
+
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """Front end: I run and want the table."""
 
@@ -137,6 +146,12 @@ class ReadStatistics(msgspec.Struct, frozen=True, tag=True):
     call: int
 
 
+class ReadLoad(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client asks how busy the server is."""
+
+    call: int
+
+
 class ChangeLogs(msgspec.Struct, frozen=True, tag=True):
     """Front end: a client changes how the server logs; the fields of ``LogSettings`` that it named."""
 
@@ -171,11 +186,12 @@ FrontEndMessage = (
     | UnloadModel
     | ListModels
     | ReadStatistics
+    | ReadLoad
     | ChangeLogs
     | ChangeTraces
     | CountTrace
 )
-Call = LoadModel | UnloadModel | ListModels | ReadStatistics | ChangeLogs | ChangeTraces | CountTrace
+Call = LoadModel | UnloadModel | ListModels | ReadStatistics | ReadLoad | ChangeLogs | ChangeTraces | CountTrace
 
 
 class Table(msgspec.Struct, frozen=True, tag=True):
@@ -223,12 +239,13 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
 
 
 class CallReply(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: the answer to a ``Call``; one of the lists is set if the call asked for it."""
+    """Supervisor: the answer to a ``Call``, and what it asked for."""
 
     call: int
     error: ErrorFrame | None = None
     index: list[IndexEntry] | None = None
     statistics: list[ModelCounters] | None = None
+    load: Load | None = None
 
 
 SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | Drain | StopRequests | CallReply

@@ -17,6 +17,7 @@ from octavo.engine.messages import EngineInfo, EngineStats
 from octavo.errors import LoadFailed, OctavoError
 from octavo.logs import LogSettings
 from octavo.serving.children import Child
+from octavo.serving.control import Load
 from octavo.serving.hub import Hub
 from octavo.serving.news import News
 from octavo.serving.tasks import Tasks
@@ -116,6 +117,16 @@ class Engines:
     def totals(self, name: str, version: int) -> EngineTotals:
         """The totals of one model version, zero at first."""
         return self._totals.setdefault((name, version), EngineTotals())
+
+    def load(self) -> Load:
+        """How busy all engines were when they were last read."""
+        engines = [(engine.stats, engine.info) for engine in self._running.values() if engine.info]
+        return Load(
+            kv_cache_usage=max((stats.pages_used / info.num_pages for stats, info in engines), default=0.0),
+            kv_cache_tokens=sum(info.num_pages * info.page_size for _, info in engines),
+            running=sum(stats.running for stats, _ in engines),
+            waiting=sum(stats.waiting for stats, _ in engines),
+        )
 
     def levels(self, generation: int) -> EngineStats:
         """The last reading of one engine; zeros once it is gone."""

@@ -13,9 +13,10 @@ class BadFlag(Exception):
 
 
 class ModelControlMode(StrEnum):
-    """Who decides what is loaded: the repository at start (none), or the caller of the repository RPCs (explicit)."""
+    """Who decides what is loaded: the repository at start (none) or whenever it changes (poll), or the caller (explicit)."""
 
     NONE = "none"
+    POLL = "poll"
     EXPLICIT = "explicit"
 
 
@@ -45,6 +46,7 @@ class ServeOptions:
     model_name: str | None = None
     model_control_mode: ModelControlMode = ModelControlMode.NONE
     load_model: tuple[str, ...] = ()
+    repository_poll_secs: float = 15.0
     strict_readiness: bool = True
     exit_on_error: bool = True
     exit_timeout_secs: float = 30.0

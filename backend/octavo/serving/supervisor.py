@@ -29,6 +29,7 @@ from octavo.serving.http.listen import HttpServer
 from octavo.serving.hub import Hub
 from octavo.serving.metrics import Reading, metrics_app
 from octavo.serving.options import BadFlag, ModelControlMode, ServeOptions
+from octavo.serving.poller import Poller
 from octavo.serving.ports import PortTaken, Reservation, authority, is_loopback, listener
 from octavo.serving.security import Security, read_security
 from octavo.serving.settings import Settings
@@ -99,6 +100,7 @@ class Supervisor:
         self._front_ends = FrontEnds(front_end_hub, programs.front_end, setup, self._call, lost, self.gave_up, self.failed)
         self._repository = repository
         self.fleet = Fleet(repository, self._engines, self, self)
+        self._poller = Poller(repository, self._load, self.fleet.unload)
 
     # What the fleet asks of its audience.
 
@@ -148,10 +150,7 @@ class Supervisor:
     async def start(self) -> None:
         """Load what is to be loaded, then open the ports and say so; a failed load may be the end."""
         self._front_ends.start(self._options.num_front_ends)
-        names = self._repository.names()
-        if self._options.model_control_mode is ModelControlMode.EXPLICIT and "*" not in self._options.load_model:
-            names = list(self._options.load_model)
-        results = await asyncio.gather(*(self._load(name) for name in names), return_exceptions=True)
+        results = await asyncio.gather(*(self._load(name) for name in await self._names()), return_exceptions=True)
         errors = [error for error in results if error is not None]
         for error in errors:
             log.error("%s", error, exc_info=None if isinstance(error, OctavoError) else error)
@@ -160,6 +159,18 @@ class Supervisor:
             return
         await self._front_ends.applied(self.publish())
         await self._front_ends.open()
+
+    async def poll_for_ever(self) -> None:
+        """Follow the repository, if that is wanted."""
+        if self._options.model_control_mode is ModelControlMode.POLL:
+            await self._poller.run(self._options.repository_poll_secs)
+
+    async def _names(self) -> list[str]:
+        """What is to be loaded at the start."""
+        if self._options.model_control_mode is ModelControlMode.POLL:
+            return await self._poller.look()
+        explicit = self._options.model_control_mode is ModelControlMode.EXPLICIT and "*" not in self._options.load_model
+        return list(self._options.load_model) if explicit else self._repository.names()
 
     async def read(self) -> list[Reading]:
         """Take the readings of a scrape."""
@@ -209,6 +220,8 @@ class Supervisor:
                 await self._front_ends.collect()
                 totals = [ModelCounters(*key, counters) for key, counters in self._front_ends.totals]
                 return CallReply(number, statistics=totals)
+            case control.ReadLoad(number):
+                return CallReply(number, load=self._engines.load())
             case control.ChangeLogs(number, changes):
                 await self._set(self._settings.with_log(changes))
             case control.ChangeTraces(number, model, changes):
@@ -268,6 +281,7 @@ async def _start(supervisor: Supervisor, options: ServeOptions, security: Securi
     await supervisor.start()
     if not supervisor.exit.done():
         _announce(options, security, ports)
+        await supervisor.poll_for_ever()
 
 
 def _on_signal(supervisor: Supervisor, signum: signal.Signals, directory: Path) -> None:

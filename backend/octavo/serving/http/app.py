@@ -16,6 +16,7 @@ from octavo.serving.control import FrontEndSetup
 from octavo.serving.http.errors import error_json, refusal, visible
 from octavo.serving.http.guard import guarded
 from octavo.serving.http.infer import InferEndpoints
+from octavo.serving.http.load_report import reporting_load
 from octavo.serving.http.openai import errors as openai
 from octavo.serving.http.openai.request_ids import HEADER, with_request_ids
 from octavo.serving.http.openai.routes import openai_routes
@@ -41,7 +42,7 @@ def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic)
     routes = http_routes(models, link, gate, setup.http_max_input_size, setup.max_response_buffer_size)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
-    guarded_app = with_request_ids(guarded(app, gate, _refusal))
+    guarded_app = with_request_ids(reporting_load(guarded(app, gate, _refusal), app, link))
     return _counted(_shared(guarded_app, setup.http_cors_origins), traffic)
 
 

@@ -25,7 +25,7 @@ def guarded(app: Starlette, gate: Gate, refusal: Refusal) -> ASGIApp:
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            gate.check(_group(app, scope), Headers(scope=scope).get)
+            gate.check(group_of(app, scope), Headers(scope=scope).get)
         except OctavoError as error:
             response = refusal(error, scope["path"])
             if error.kind is ErrorKind.UNAUTHENTICATED:
@@ -37,7 +37,8 @@ def guarded(app: Starlette, gate: Gate, refusal: Refusal) -> ASGIApp:
     return call
 
 
-def _group(app: Starlette, scope: Scope) -> Group | None:
+def group_of(app: Starlette, scope: Scope) -> Group | None:
+    """The group of the route that ``app`` itself would choose for a request, None without one."""
     for wanted in (Match.FULL, Match.PARTIAL):
         for route in app.routes:
             if route.matches(scope)[0] is wanted:
