@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRITON := .venv-triton
 
-.PHONY: serve test test-long test-gpu conformance check protos bench clean
+.PHONY: serve test test-long test-gpu fuzz conformance check protos bench clean
 
 serve: $(READY)
 	$(BIN)/octavo serve --model-repository model_repository
@@ -20,6 +20,11 @@ test-long: $(READY)
 # On a GPU machine, with the interpreter that has its torch: make test-gpu BIN=/usr/bin
 test-gpu:
 	$(BIN)/python3 -m pytest -m gpu
+
+# Both fuzzers at length, a tenth of the cases over the wire: make fuzz CASES=1000000
+CASES ?= 100000
+fuzz: $(READY)
+	PYTHONPATH=tests:$$PYTHONPATH OMP_NUM_THREADS=1 $(BIN)/python -m fuzz --cases $(CASES)
 
 # A real Triton, for comparison only; its Python backend needs numpy 1 and the interpreter's shared library (Debian: libpython3.x).
 conformance: $(READY) $(TRITON)/.ready

@@ -108,9 +108,16 @@ class FrontEnd:
         setup = self._setup
         self._grpc = grpc_server(setup, self._models, self._link, self._traffic)
         await self._grpc.start()
+        self._tasks.start(self._watch(self._grpc))
         app = http_app(setup, self._models, self._link, self._traffic)
         self._http = HttpServer(app, listener(setup.http_address, setup.http_port), setup.security.http_tls)
         self._link.send(control.Opened())
+
+    async def _watch(self, server: grpc.aio.Server) -> None:
+        """A port that closes by itself is the end of this front end: the next one opens it again."""
+        await server.wait_for_termination()
+        if not self._models.exiting:
+            raise RuntimeError("The gRPC server has ended by itself.")
 
     async def _drain(self, seconds: float) -> None:
         """Open calls go on for ``seconds`` and end by themselves as soon as nothing of them is open; then everything ends."""

@@ -13,6 +13,7 @@ from octavo.serving.control import FrontEndSetup
 from octavo.serving.grpc import health
 from octavo.serving.grpc.guard import Guard
 from octavo.serving.grpc.handlers import SERVICE, Context, Unary, service_handler
+from octavo.serving.grpc.noise import quiet_grpc
 from octavo.serving.grpc.stream import RPC, InferStream
 from octavo.serving.link import Link
 from octavo.serving.models import Models
@@ -28,6 +29,7 @@ from octavo.wire.reflection import reflection_pool
 
 def grpc_server(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic) -> grpc.aio.Server:
     """A server that is bound to its port and not started."""
+    quiet_grpc()
     gate = setup.security.grpc_gate()
     server = grpc.aio.server(
         interceptors=[Guard(gate)] if gate.closed else [],

@@ -1,0 +1,84 @@
+"""A front end without sockets: requests are read, tokenised and answered by an engine that makes up its tokens."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, FinishReason, TokenLogprobs
+from octavo.protocol.triton import TritonCall, TritonModel, TritonStop
+from octavo.protocol.triton_reply import StopReply, TritonReply
+from octavo.repository.tensors import INPUTS, OUTPUTS
+from octavo.text.backlog import Backlog
+from octavo.text.generator import Generation, Generator
+from octavo.text.request import GenerateChunk
+from octavo.text.tokenizer import Tokenizer
+from octavo.wire import mc, pb
+
+MODEL = "tiny"
+INFO = EngineInfo(
+    max_model_len=64, vocab_size=260, page_size=16, num_pages=64, dtype="float32", eos_token_ids=[256], weights_bytes=1,
+    max_logprobs=20,
+)  # fmt: skip
+CONFIG = mc.ModelConfig(name=MODEL, backend="octavo", input=INPUTS, output=OUTPUTS)
+
+
+class InventedEngine:
+    """Has ``EngineClient``'s methods, and ends every request after a token or two that are no whole character."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self.sinks: dict[int, Callable[[EngineOutput], None]] = {}
+
+    def next_id(self) -> int:
+        self._last += 1
+        return self._last
+
+    def submit(self, request: EngineRequest, sink: Callable[[EngineOutput], None]) -> None:
+        self.sinks[request.id] = sink
+        asyncio.get_running_loop().call_soon(self._answer, request)
+
+    def abort(self, request_id: int) -> None:
+        self.sinks.pop(request_id, None)
+
+    def _answer(self, request: EngineRequest) -> None:
+        asked, prompt = request.sampling, request.prompt_token_ids
+        if (sink := self.sinks.get(request.id)) is not None:
+            scores = None
+            if asked.prompt_logprobs is not None:
+                scores = [None, *(_scored(token, asked.prompt_logprobs) for token in prompt[1:])]
+            logprobs = [_scored(200, asked.logprobs)] if asked.logprobs is not None else None
+            sink(EngineOutput(request.id, [200], logprobs=logprobs, num_cached_tokens=0, queue_seconds=0.0, prompt_logprobs=scores))
+        if (sink := self.sinks.pop(request.id, None)) is not None:
+            sink(EngineOutput(request.id, [97], FinishReason.LENGTH, logprobs=logprobs))
+
+
+def _scored(token: int, count: int) -> TokenLogprobs:
+    return TokenLogprobs([token] * (count + 1), [-1.0] * (count + 1), [1] * (count + 1))
+
+
+class FrontEnd:
+    """Answers one request after the other; must live inside a running event loop."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._engine = InventedEngine()
+        self._tensors = TritonModel(CONFIG, 1)
+        self._generator = Generator(self._engine, tokenizer, INFO)  # type: ignore[arg-type]
+        self._tokenizer = tokenizer
+
+    async def infer(self, request: pb.ModelInferRequest, unary: bool = True) -> list[bytes]:
+        """The messages of the answer. Raises what a transport would turn into an error."""
+        call = self._tensors.read(request, unary)
+        if isinstance(call, TritonStop):
+            reply = StopReply(call, 1).streamed(GenerateChunk([], True, []))
+            return [reply.SerializeToString()] if reply is not None else []
+        generation = self._generator.generate(call.request, Backlog(1 << 20))
+        try:
+            return list(await self._messages(call, generation, unary))
+        finally:
+            generation.cancel()
+            assert not self._engine.sinks, "a request stays open at the engine"
+
+    async def _messages(self, call: TritonCall, generation: Generation, unary: bool) -> Iterable[bytes]:
+        reply = TritonReply(call, self._tokenizer.token_text)
+        if unary:
+            return [reply.unary(await anext(generation)).SerializeToString()]
+        return [reply.streamed(chunk).SerializeToString() async for chunk in generation]
