@@ -97,7 +97,7 @@ def test_log_probabilities_have_the_token_its_bytes_and_its_rivals(client: OpenA
 
 def test_the_newer_name_of_the_limit_counts_and_none_is_the_models(client: OpenAI) -> None:
     assert ask(client, max_completion_tokens=3).usage.completion_tokens == 3
-    unlimited = ask(client, max_tokens=None)
+    unlimited = ask(client, max_tokens=None, messages=[{"role": "user", "content": "x" * 2000}])
     assert unlimited.usage.total_tokens == 2048
     assert unlimited.choices[0].finish_reason == "length"
 

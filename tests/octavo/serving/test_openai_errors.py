@@ -1,6 +1,9 @@
 """What the OpenAI API refuses, in OpenAI's words: each mistake with its status, its field and its code."""
 
+import http.client
+import json
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -162,35 +165,28 @@ def test_a_request_can_be_ended_by_its_id(server: Server) -> None:
     assert (blank, done) == (b"\n", b"data: [DONE]\n")
 
 
-@pytest.fixture
-def narrow(server: Server, client: triton.InferenceServerClient) -> Any:
-    """A model that serves one request and lets one wait."""
+def test_a_full_queue_is_told_to_try_again(server: Server, client: triton.InferenceServerClient) -> None:
+    """``narrow`` serves one request and lets one wait."""
     client.load_model("narrow")
-    yield "narrow"
-    client.unload_model("narrow")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_full_queue_is_told_to_try_again(server: Server, narrow: str, stream: bool) -> None:
-    body = chat_body(model=narrow, max_tokens=1900, stream=True)
+    body = chat_body(model="narrow", max_tokens=1900, stream=True)
     readers = [event_lines(server, CHAT, body) for _ in range(2)]
     next(readers[0])
-    import threading
-
-    waiting = threading.Thread(target=lambda: next(readers[1], None))
+    waiting = threading.Thread(target=next, args=(readers[1], None))
     waiting.start()
     server.wait_until(lambda: server.in_flight() == 2, "one to run and one to wait")
-    reply = post(server, CHAT, chat_body(model=narrow, stream=stream))
-    error = error_of(reply)
-    assert (reply.status, reply.headers["retry-after"]) == (429, "1")
-    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-    assert error["message"] == "The model's queue is full; try again later."
+    for stream in (False, True):
+        reply = post(server, CHAT, chat_body(model="narrow", stream=stream))
+        error = error_of(reply)
+        assert (reply.status, reply.headers["retry-after"]) == (429, "1")
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert error["message"] == "The model's queue is full; try again later."
     with pytest.raises(RateLimitError):
-        connected(server).chat.completions.create(model=narrow, messages=[{"role": "user", "content": "Hi"}], stream=stream)
+        connected(server).completions.create(model="narrow", prompt="Hi")
     readers[0].close()
     waiting.join()
     readers[1].close()
     server.wait_until_free()
+    client.unload_model("narrow")
 
 
 @pytest.mark.parametrize(("path", "body"), [(CHAT, chat_body), (COMPLETIONS, completion_body), (RESPONSES, responses_body)])
@@ -206,9 +202,6 @@ def test_a_reader_that_leaves_frees_its_pages(server: Server, path: str, body: A
 
 
 def test_a_caller_that_does_not_wait_for_the_answer_frees_its_pages(server: Server) -> None:
-    import http.client
-    import json
-
     server.wait_until_free()
     connection = http.client.HTTPConnection(server.http)
     connection.request("POST", CHAT, json.dumps(chat_body(max_tokens=1900)).encode())
