@@ -2,8 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
+from fuzz.http_cases import CHAT_COMPLETIONS, COMPLETIONS, RESPONSES
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, FinishReason, TokenLogprobs
+from octavo.protocol.openai.chat import ChatAnswer, read_chat
+from octavo.protocol.openai.completions import CompletionAnswer, read_completion
+from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
 from octavo.protocol.triton import TritonCall, TritonModel, TritonStop
 from octavo.protocol.triton_reply import StopReply, TritonReply
 from octavo.repository.tensors import INPUTS, OUTPUTS
@@ -19,6 +24,20 @@ INFO = EngineInfo(
     max_logprobs=20,
 )  # fmt: skip
 CONFIG = mc.ModelConfig(name=MODEL, backend="octavo", input=INPUTS, output=OUTPUTS)
+
+
+class Dialect(NamedTuple):
+    """What reads the bodies of one route of the OpenAI API, and what words its answers."""
+
+    read: Callable[[bytes], Any]
+    answer: Callable[[Any, str, int, Tokenizer], Any]
+
+
+DIALECTS = {
+    COMPLETIONS: Dialect(read_completion, CompletionAnswer),
+    CHAT_COMPLETIONS: Dialect(read_chat, ChatAnswer),
+    RESPONSES: Dialect(read_responses, ResponsesAnswer),
+}
 
 
 class InventedEngine:
@@ -73,6 +92,19 @@ class FrontEnd:
         generation = self._generator.generate(call.request, Backlog(1 << 20))
         try:
             return list(await self._messages(call, generation, unary))
+        finally:
+            generation.cancel()
+            assert not self._engine.sinks, "a request stays open at the engine"
+
+    async def complete(self, dialect: Dialect, body: bytes) -> list[bytes]:
+        """The answer in a dialect of the OpenAI API, whole or in pieces. Raises what a transport would turn into an error."""
+        asked = dialect.read(body)
+        generation = self._generator.generate(asked.request(1, "id"), Backlog(1 << 20))
+        answer = dialect.answer(asked, "id", 1, self._tokenizer)
+        try:
+            if asked.stream:
+                return [answer.piece(chunk) async for chunk in generation]
+            return [answer.whole(await anext(generation))]
         finally:
             generation.cancel()
             assert not self._engine.sinks, "a request stays open at the engine"

@@ -13,6 +13,10 @@ from fuzz.grpc_cases import CHAT, DATATYPES, NAMES, OUTPUTS, PARAMETERS, SHAPES
 HEADER_LENGTH = "Inference-Header-Content-Length"
 INFER, GENERATE, STREAM = (f"/v2/models/tiny/{verb}" for verb in ("infer", "generate", "generate_stream"))
 
+COMPLETIONS, CHAT_COMPLETIONS, RESPONSES, TOKENIZE = (
+    f"/v1/{verb}" for verb in ("completions", "chat/completions", "responses", "tokenize")
+)
+
 
 class Call(NamedTuple):
     """A POST."""
@@ -41,6 +45,18 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
         (GENERATE, {"input_ids": [5, 6, 7], "max_tokens": 1, "return_token_ids": True, "sampling_parameters": {"n": 2, "seed": 1}}),
         (STREAM, {"text_input": "hello", "stream": True, "max_tokens": 3}),
         (STREAM, {"messages": chat, "max_tokens": 2, "stream": True}),
+        (
+            COMPLETIONS,
+            {"model": "tiny", "prompt": "hello", "max_tokens": 2, "n": 2, "temperature": 1.0, "logprobs": 1, "stop": ["a"]},
+        ),
+        (COMPLETIONS, {"model": "tiny", "prompt": [[5, 6], [7]], "max_tokens": 1, "echo": True, "stream": True}),
+        (CHAT_COMPLETIONS, {"model": "tiny", "messages": chat, "max_tokens": 2, "logprobs": True, "top_logprobs": 2, "seed": 1}),
+        (
+            CHAT_COMPLETIONS,
+            {"model": "tiny", "messages": chat, "stream": True, "stream_options": {"include_usage": True}, "max_tokens": 2},
+        ),
+        (RESPONSES, {"model": "tiny", "input": "hello", "instructions": "Be brief.", "max_output_tokens": 2, "stream": False}),
+        (RESPONSES, {"model": "tiny", "input": chat, "max_output_tokens": 1, "temperature": 0.0, "stream": True}),
     ]
 
 
@@ -51,6 +67,7 @@ def calls() -> list[Call]:
     made += [
         Call("/v2/models/tiny/versions/1/infer", {}, made[1].body),
         Call("/v2/repository/index", {}, b'{"ready": true}'),
+        Call(TOKENIZE, {}, b'{"model": "tiny", "prompt": "hello", "add_special_tokens": false}'),
         Call("/v2/repository/models/nope/unload", {}, b'{"parameters": {"unload_dependents": false}}'),
     ]
     return made
@@ -67,7 +84,8 @@ def _binary() -> Call:
 
 def json_cases(count: int, chance: random.Random) -> Iterator[Call]:
     """``count`` calls whose bodies have damaged members, damaged bytes or both; their heads are right."""
-    structured, whole = bodies(), calls()[:9]
+    structured = bodies()
+    whole = calls()[: len(structured) + 1]
     for _ in range(count):
         if chance.random() < 0.5:
             call = chance.choice(whole)

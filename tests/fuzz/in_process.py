@@ -13,7 +13,7 @@ from tiny import write_snapshot
 
 from fuzz import grpc_cases, http_cases
 from fuzz.finding import Finding
-from fuzz.front_end import CONFIG, FrontEnd
+from fuzz.front_end import CONFIG, DIALECTS, FrontEnd
 from octavo.errors import ErrorKind, OctavoError
 from octavo.protocol.generate import read_generate, write_generate
 from octavo.protocol.rest import header_length, read_infer, write_infer
@@ -71,6 +71,8 @@ async def _ask_http(front_end: FrontEnd, call: http_cases.Call) -> None:
         request, binary = read_infer(call.body, length, CONFIG.name, "", len(CONFIG.input))
         for message in await front_end.infer(request):
             write_infer(pb.ModelInferResponse.FromString(message), binary)
+    elif call.path in DIALECTS:
+        await front_end.complete(DIALECTS[call.path], call.body)
     else:
         generate = read_generate(call.body, CONFIG, "")
         for message in await front_end.infer(generate.request):
