@@ -5,7 +5,8 @@ Envelopes are read and refused, and failures worded, by the server's own code; o
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from typing import ClassVar, NamedTuple
 
 from octavo.errors import Cancelled, EngineDead, Internal, InvalidRequest, OctavoError, Unsupported
@@ -103,6 +104,32 @@ class Results:
 
     def __init__(self, results: AsyncIterator[Result]) -> None:
         self._results = results
+        self._came: deque[Result | Exception] = deque()
+        self._reading: asyncio.Task[None] | None = None
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Read all of them, and call ``heard`` for each."""
+        self._reading = asyncio.ensure_future(self._read(heard))
+
+    async def _read(self, heard: Callable[[], None]) -> None:
+        final = False
+        try:
+            async for result in self._results:
+                final = result.final
+                self._came.append(result)
+                heard()
+        except Exception as error:
+            self._came.append(error)
+        else:
+            self._came += [] if final else [Result({}, final=True)]
+        heard()
+
+    def take(self) -> Result | None:
+        """The next one that has come."""
+        came = self._came.popleft() if self._came else None
+        if isinstance(came, Exception):
+            raise came
+        return came
 
     def __aiter__(self) -> AsyncIterator[Result]:
         return self._results
@@ -112,6 +139,8 @@ class Results:
 
     def cancel(self) -> None:
         """Nothing goes on that nobody reads."""
+        if self._reading is not None:
+            self._reading.cancel()
 
 
 class Reply:
@@ -130,10 +159,12 @@ class Reply:
                 response.raw_output_contents.append(_bytes(kind, values))
         return response
 
-    def streamed(self, result: Result) -> pb.ModelStreamInferResponse:
+    def streamed(self, result: Result) -> bytes | None:
+        if not result.tensors:
+            return None
         message = pb.ModelStreamInferResponse(infer_response=self.unary(result))
         message.infer_response.parameters["triton_final_response"].bool_param = result.final
-        return message
+        return message.SerializeToString()
 
 
 def begin(model: TestModel, request: pb.ModelInferRequest, version: int) -> tuple[Call, Results, Reply]:

@@ -20,10 +20,14 @@ from octavo.protocol.tensors import datatype_name
 from octavo.protocol.triton import TritonCall, TritonStop
 from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
+from octavo.wire.varint import varint
 
 FINAL = "triton_final_response"
 MAX_ERROR_CHARACTERS = 4096
 LOWEST_LOGPROB = -9999.0  # what vLLM writes for minus infinity, which JSON cannot
+_INFER_RESPONSE = bytes([pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2])
+_RAW_CONTENTS = bytes([pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
+_LENGTH = struct.Struct("<I")
 _DATATYPES = {
     "text_output": "BYTES",
     "finish_reason": "BYTES",
@@ -49,9 +53,11 @@ class TritonReply:
         request = call.request
         prompts = len(request.prompts)
         self._head = pb.ModelInferResponse(model_name=request.model, model_version=str(request.version), id=call.id)
+        self._starts = {final: _start_of(self._head, final) for final in (False, True)}
         for name in call.outputs:
             shape = [prompts] if name == "num_input_tokens" else [prompts * request.sampling.n]
             self._head.outputs.add(name=name, datatype=_DATATYPES[name], shape=shape)
+        self._outputs = pb.ModelInferResponse(outputs=self._head.outputs).SerializeToString()
         self._ids_at = call.outputs.index("token_ids") if "token_ids" in call.outputs else None
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
@@ -60,18 +66,27 @@ class TritonReply:
         self._fill(response, chunk)
         return response
 
-    def streamed(self, chunk: GenerateChunk) -> pb.ModelStreamInferResponse:
-        """One message of a stream."""
-        message = pb.ModelStreamInferResponse()
-        response = message.infer_response
-        self._fill(response, chunk)
-        response.parameters[FINAL].bool_param = chunk.final
-        return message
+    def streamed(self, chunk: GenerateChunk) -> bytes:
+        """One message of a stream, a serialized ``ModelStreamInferResponse``."""
+        parts = [self._starts[chunk.final], self._described(chunk)]
+        for name in self._call.outputs:
+            output = self._output(name, chunk)
+            parts += (_RAW_CONTENTS, varint(len(output)), output)
+        response = b"".join(parts)
+        return b"".join((_INFER_RESPONSE, varint(len(response)), response))
+
+    def _described(self, chunk: GenerateChunk) -> bytes:
+        """The field ``outputs``, which changes with the number of ids alone."""
+        if self._ids_at is None:
+            return self._outputs
+        outputs = pb.ModelInferResponse(outputs=self._head.outputs)
+        outputs.outputs[self._ids_at].shape[:] = [_num_ids(chunk)]
+        return outputs.SerializeToString()
 
     def _fill(self, response: pb.ModelInferResponse, chunk: GenerateChunk) -> None:
         response.CopyFrom(self._head)
         if self._ids_at is not None:
-            response.outputs[self._ids_at].shape[:] = [sum(len(sample.token_ids) for sample in chunk.samples)]
+            response.outputs[self._ids_at].shape[:] = [_num_ids(chunk)]
         response.raw_output_contents.extend([self._output(name, chunk) for name in self._call.outputs])
 
     def _output(self, name: str, chunk: GenerateChunk) -> bytes:
@@ -124,14 +139,14 @@ class StopReply:
         """The reply to ``ModelInfer``."""
         return pb.ModelInferResponse(model_name=self._stop.model, model_version=str(self._version), id=self._stop.id)
 
-    def streamed(self, _: GenerateChunk) -> pb.ModelStreamInferResponse | None:
-        """The message on a stream, None if the client did not ask for one. It has no version, as in Triton."""
+    def streamed(self, _: GenerateChunk) -> bytes | None:
+        """The serialized message on a stream, None if the client did not ask for one. It has no version, as in Triton."""
         if not self._stop.wants_final:
             return None
         message = pb.ModelStreamInferResponse()
         message.infer_response.model_name, message.infer_response.id = self._stop.model, self._stop.id
         message.infer_response.parameters[FINAL].bool_param = True
-        return message
+        return message.SerializeToString()
 
 
 def is_rejection(error: OctavoError) -> bool:
@@ -165,12 +180,23 @@ def model_metadata(config: mc.ModelConfig, versions: Sequence[int]) -> pb.ModelM
 _LOWEST_FLOAT = -3.4028234663852886e38
 
 
+def _start_of(head: pb.ModelInferResponse, final: bool) -> bytes:
+    """The fields of a streamed response that come before its outputs."""
+    start = pb.ModelInferResponse(model_name=head.model_name, model_version=head.model_version, id=head.id)
+    start.parameters[FINAL].bool_param = final
+    return start.SerializeToString()
+
+
+def _num_ids(chunk: GenerateChunk) -> int:
+    return sum(len(sample.token_ids) for sample in chunk.samples)
+
+
 def _strings(texts: Iterable[str]) -> bytes:
     """Each with its length before it, 4 bytes little-endian."""
     parts: list[bytes] = []
     for text in texts:
         data = text.encode()
-        parts += (struct.pack("<I", len(data)), data)
+        parts += (_LENGTH.pack(len(data)), data)
     return b"".join(parts)
 
 

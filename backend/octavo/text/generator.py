@@ -1,12 +1,13 @@
 """``Generator`` and ``Generation``: a ``GenerateRequest`` in, an async stream of ``GenerateChunk`` out. Knows no wire format.
 
 All of it runs in one event loop, without a task per request or token: the engine client calls ``Generation`` for every
-output, and a reader that waits is woken by one future. Only long texts are tokenised in a thread.
+output, which calls whoever listens. Only long texts are tokenised in a thread.
 """
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -47,8 +48,9 @@ class Observer:
 class Generation:
     """One request's answer: an async iterator of chunks that ends after the final one or raises the first error.
 
-    What was not read yet is merged into the next chunk, so a slow reader holds no more than the answer, and of a streamed
-    one no more than ``backlog`` allows: beyond that it is cancelled. Whoever stops reading early must call ``cancel``.
+    Whoever cannot afford to wait for each chunk asks to be called (``listen``) and takes what there is (``take``). What was
+    not read yet is merged into the next chunk, so a slow reader holds no more than the answer, and of a streamed one no more
+    than ``backlog`` allows: beyond that it is cancelled. Whoever stops reading early must call ``cancel``.
     The public attributes are for metrics and complete once ``over`` is true; ``arrived_at``, ``submitted_at`` (to the engine),
     ``first_token_at`` and ``finished_at`` are seconds of ``time.monotonic``; ``num_generation_tokens`` is of all samples, and
     ``output_seconds`` is what it took to make text of them.
@@ -81,7 +83,7 @@ class Generation:
         self._open: dict[int, tuple[Sample, int]] = {}
         self._cached = [0] * len(request.prompts)
         self._prompt_logprobs: dict[int, list[TokenLogprobs | None]] = {}
-        self._waiter: asyncio.Future[None] | None = None
+        self._heard: Callable[[], None] = _nobody_listens
         self._fresh = False
         self._read_to_end = False
 
@@ -129,11 +131,25 @@ class Generation:
 
     async def __anext__(self) -> GenerateChunk:
         """The next chunk: everything since the last one, or the first thing to come."""
-        while not self._ready():
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
         if self._read_to_end:
             raise StopAsyncIteration
+        while (chunk := self.take()) is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self.listen(partial(_wake, waiter))
+            await waiter
+        return chunk
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """From now on call ``heard``, and nobody else, whenever there is more to take."""
+        self._heard = heard
+
+    def take(self) -> GenerateChunk | None:
+        """Everything since the last chunk, None if that is nothing yet. Raises the first error, once what came before is taken.
+
+        Must not be called again after the final chunk or an error.
+        """
+        if not self._ready():
+            return None
         if self.error is not None and not (self.request.stream and self._fresh):
             self._read_to_end = True
             raise self.error
@@ -198,7 +214,7 @@ class Generation:
         if not self._open:
             self._finish()
         elif self._fresh and self.request.stream:
-            self._wake()
+            self._heard()
 
     def _note_start(self, output: EngineOutput, prompt: int) -> None:
         self.queue_seconds = max(output.queue_seconds or 0.0, self.queue_seconds or 0.0)
@@ -217,12 +233,8 @@ class Generation:
 
     def _finish(self) -> None:
         self.finished_at = time.monotonic()
-        self._wake()
         self._observer.finished(self)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._heard()
 
 
 class Generator:
@@ -277,6 +289,15 @@ class Generator:
             generation.fail(error)
         except Exception as error:
             generation.fail(internal(error, log))
+
+
+def _nobody_listens() -> None:
+    """What a generation calls that nobody waits for."""
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _engine_request(request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int) -> EngineRequest:

@@ -226,7 +226,7 @@ def test_stop_ends_what_has_the_same_id(model, shape):
     assert reply.streamed(nothing) is None
     asking = {"triton_enable_empty_final_response": True}
     call = model.read(request_of(id="r", parameters=asking, stop=(shape, "BOOL"), max_tokens=([[1]], "INT32")))
-    message = StopReply(call, 1).streamed(nothing)
+    message = pb.ModelStreamInferResponse.FromString(StopReply(call, 1).streamed(nothing))
     expected = pb.ModelInferResponse(model_name="llm_stream", id="r")
     expected.parameters["triton_final_response"].bool_param = True
     assert message == pb.ModelStreamInferResponse(infer_response=expected)

@@ -56,7 +56,8 @@ def test_token_ids_may_be_few_or_none_in_a_message(model):
     call = model.read(request_of(tensor("text_input", ["a"], "BYTES"), tensor("return_token_ids", [True], "BOOL")))
     reply = TritonReply(call, str)
     for ids in ([], [4, 5]):
-        response = reply.streamed(GenerateChunk([SampleDelta("x", ids)], False, [[1]])).infer_response
+        data = reply.streamed(GenerateChunk([SampleDelta("x", ids)], False, [[1]]))
+        response = pb.ModelStreamInferResponse.FromString(data).infer_response
         assert list(response.outputs[1].shape) == [len(ids)]
         assert response.raw_output_contents[1] == np.array(ids, np.int32).tobytes()
 

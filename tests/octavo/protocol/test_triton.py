@@ -208,10 +208,25 @@ def test_logprobs_that_were_not_set_are_null(model, ask):
     assert read["cumulative_logprob"] == [-1.0]
 
 
+def streamed(reply, piece) -> pb.ModelStreamInferResponse:
+    return pb.ModelStreamInferResponse.FromString(reply.streamed(piece))
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 200, 16_383, 16_384, 3_000_000])
+@pytest.mark.parametrize("final", [True, False])
+def test_a_message_is_written_as_protobuf_would_write_it(model, ask, size, final):
+    call = model.read(ask(id="s", stream=True, return_token_ids=True, return_num_output_tokens=True))
+    built = pb.ModelStreamInferResponse()
+    piece = chunk(SampleDelta("é" * size, [7] * size), final=final)
+    built.infer_response.CopyFrom(TritonReply(call, token_text).unary(piece))
+    built.infer_response.parameters["triton_final_response"].bool_param = final
+    assert TritonReply(call, token_text).streamed(piece) == built.SerializeToString(deterministic=True)
+
+
 def test_a_stream_says_none_until_the_end_and_flags_the_last(model, ask):
     reply = TritonReply(model.read(ask(id="s", stream=True, return_finish_reason=True, return_num_output_tokens=True)), token_text)
-    first = reply.streamed(chunk(SampleDelta("a", [1, 2]), final=False))
-    last = reply.streamed(chunk(SampleDelta("", [3], "length"), final=True))
+    first = streamed(reply, chunk(SampleDelta("a", [1, 2]), final=False))
+    last = streamed(reply, chunk(SampleDelta("", [3], "length"), final=True))
     assert read_by_client(first.infer_response) == {"text_output": [b"a"], "finish_reason": [b"None"], "num_output_tokens": [2]}
     assert read_by_client(last.infer_response) == {"text_output": [b""], "finish_reason": [b"length"], "num_output_tokens": [1]}
     flags = [message.infer_response.parameters["triton_final_response"].bool_param for message in (first, last)]
@@ -222,7 +237,7 @@ def test_a_stream_says_none_until_the_end_and_flags_the_last(model, ask):
 
 def test_an_answer_that_is_not_streamed_starts_with_the_prompt_on_a_stream_too(model, ask):
     reply = TritonReply(model.read(ask()), token_text)
-    assert read_by_client(reply.streamed(chunk(SampleDelta(" you", [1], "stop"))).infer_response) == {"text_output": [b"hi you"]}
+    assert read_by_client(streamed(reply, chunk(SampleDelta(" you", [1], "stop"))).infer_response) == {"text_output": [b"hi you"]}
 
 
 def test_a_rejected_request_is_answered_with_its_id_alone():

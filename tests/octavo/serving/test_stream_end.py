@@ -1,6 +1,7 @@
 """How a stream ends when two reasons meet in one turn of the loop, with fakes in place of the engine and the client."""
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import grpc
@@ -8,21 +9,24 @@ import grpc
 from octavo.errors import InvalidRequest
 from octavo.serving.grpc.stream import ERROR_AS_STATUS, InferStream
 from octavo.serving.news import News
-from octavo.wire import pb
+from octavo.text.request import GenerateChunk
 
 
 class Answer:
-    """A generation that ends when ``over`` is set."""
+    """A generation whose one chunk is there once ``end`` is called."""
 
-    def __init__(self, over: asyncio.Event) -> None:
-        self._over = over
+    def __init__(self) -> None:
+        self._over = False
 
-    def __aiter__(self) -> "Answer":
-        return self
+    def listen(self, heard: Callable[[], None]) -> None:
+        self._heard = heard
 
-    async def __anext__(self) -> None:
-        await self._over.wait()
-        raise StopAsyncIteration
+    def end(self) -> None:
+        self._over = True
+        self._heard()
+
+    def take(self) -> GenerateChunk | None:
+        return GenerateChunk([], True, []) if self._over else None
 
     def cancel(self) -> None:
         pass
@@ -46,14 +50,15 @@ class Client:
 
 
 async def status_after_drain() -> grpc.StatusCode:
-    client, over, models = Client(), asyncio.Event(), SimpleNamespace(exiting=False, news=News())
-    service = SimpleNamespace(begin=lambda *_, **__: SimpleNamespace(generation=Answer(over)), backlog=lambda: None)
+    client, answer, models = Client(), Answer(), SimpleNamespace(exiting=False, news=News())
+    begun = SimpleNamespace(generation=answer, reply=SimpleNamespace(streamed=lambda _: None))
+    service = SimpleNamespace(begin=lambda *_, **__: begun, backlog=lambda: None)
     running = asyncio.ensure_future(InferStream(service, models, client, 8).run())
     await asyncio.sleep(0.001)
     models.exiting = True
     models.news.tell()
     await asyncio.sleep(0.001)
-    over.set()
+    answer.end()
     await running
     return client.status
 
@@ -82,23 +87,21 @@ class SlowClient(Client):
 
 
 class OneMessage(Answer):
-    """A generation that has one chunk."""
+    """A generation that has its chunk from the start."""
 
-    async def __anext__(self) -> None:
-        if self._over.is_set():
-            raise StopAsyncIteration
-        self._over.set()
+    def __init__(self) -> None:
+        self._over = True
 
 
 async def status_behind_a_message() -> None:
     client, models, begun = SlowClient(), SimpleNamespace(exiting=False, news=News()), []
-    reply = SimpleNamespace(streamed=lambda _: pb.ModelStreamInferResponse())
+    reply = SimpleNamespace(streamed=lambda _: b"")
 
     def begin(*_: object, **__: object) -> SimpleNamespace:
         begun.append(1)
         if len(begun) == 2:
             raise InvalidRequest("no")
-        return SimpleNamespace(generation=OneMessage(asyncio.Event()), reply=reply)
+        return SimpleNamespace(generation=OneMessage(), reply=reply)
 
     running = asyncio.ensure_future(InferStream(SimpleNamespace(begin=begin, backlog=lambda: None), models, client, 8).run())
     await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
 """``InferService``: inference requests to generations, for the unary RPC and for every stream."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from octavo.errors import OctavoError, Overloaded
@@ -28,6 +28,12 @@ class Chunks(Protocol):
     async def __anext__(self) -> GenerateChunk:
         """The next piece."""
 
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call ``heard`` whenever there is more to take."""
+
+    def take(self) -> GenerateChunk | None:
+        """What is new, None if nothing is. Raises the error that ends it."""
+
     def cancel(self) -> None:
         """Nobody reads on."""
 
@@ -38,8 +44,8 @@ class Reply(Protocol):
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
         """The reply to ``ModelInfer``."""
 
-    def streamed(self, chunk: GenerateChunk) -> pb.ModelStreamInferResponse | None:
-        """A message of a stream."""
+    def streamed(self, chunk: GenerateChunk) -> bytes | None:
+        """A message of a stream, serialized."""
 
 
 class Answer:
@@ -62,6 +68,12 @@ class _Done:
     async def __anext__(self) -> GenerateChunk:
         if not self._left:
             raise StopAsyncIteration
+        return self._left.pop()
+
+    def listen(self, _: Callable[[], None]) -> None:
+        pass
+
+    def take(self) -> GenerateChunk:
         return self._left.pop()
 
     def cancel(self) -> None:
