@@ -3,6 +3,7 @@
 import typer
 
 from octavo.cli.bench import bench
+from octavo.cli.generate import chat, generate
 from octavo.cli.serve import serve
 from octavo.cli.switches import SwitchCommand
 
@@ -12,4 +13,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=SwitchCommand)(serve)
+app.command()(generate)
+app.command()(chat)
 app.add_typer(bench, name="bench")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from octavo.cli.local import REPOSITORY, parsed_settings
 from octavo.repository.settings import LoadFormat
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ Snapshot = Annotated[Path, typer.Argument(help="A snapshot's folder, for dummy w
 Format = Annotated[LoadFormat, typer.Option(help="dummy draws random weights on the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:<index>.")]
 Settings = Annotated[str, typer.Option(help="More engine arguments as in a model.json, as one JSON object.")]
-REPOSITORY = Path("model_repository")
 BATCHED_TOKENS = 8192
 PHASES = "b1,b8,b64,b256,ctx8k_b32,prefill1k,prefill8k,thr_128_128,samp_128_128,thr_1k_1k,itl"
 
@@ -122,7 +122,7 @@ def offline(
     from octavo.bench.results import write
 
     limits = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
-    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **_parsed(settings)})
+    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
     try:
         plan = parse_phases(phases)
         check_fits(plan, config.max_model_len or shape.max_len)
@@ -151,7 +151,7 @@ def profile(
     from octavo.bench.tables import profile_table
 
     limits = {"max_num_seqs": rows, "max_num_batched_tokens": BATCHED_TOKENS}
-    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **_parsed(settings)})
+    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
     result = run(config, shape, rows, input_len)
     write(result, json)
     typer.echo(profile_table(result))
@@ -174,18 +174,6 @@ def compare(
     typer.echo("\n" + phases_table(measurement))
     if peers:
         typer.echo("\n" + comparison_table(measurement, [read_peer(path) for path in peers]))
-
-
-def _parsed(settings: str) -> dict[str, object]:
-    from octavo.repository.json_text import parse_json
-
-    try:
-        parsed = parse_json(settings)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--settings") from None
-    if not isinstance(parsed, dict):
-        raise typer.BadParameter("must be a JSON object.", param_hint="--settings")
-    return parsed
 
 
 def _load(repository: Path, model: str | None, compare: Peer | None) -> "tuple[InProcessEngine, Transformers | None]":

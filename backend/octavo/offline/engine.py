@@ -72,6 +72,15 @@ class OfflineEngine(Observer):
         """Begin to answer. Raises ``OctavoError`` as ``Generator.generate`` does."""
         return self._generator.generate(request)
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]:
+        """The chunks of one answer, which is cancelled if nobody reads on. Raises as ``generate`` does, and its error."""
+        generation = self.generate(request)
+        try:
+            async for chunk in generation:
+                yield chunk
+        finally:
+            generation.cancel()
+
     async def complete(self, requests: Sequence[GenerateRequest]) -> AsyncGenerator[Completion]:
         """The whole answers to ``requests``, none of which may stream, as they end.
 
