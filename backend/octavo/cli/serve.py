@@ -20,6 +20,7 @@ def serve(
     strict_readiness: flags.StrictReadiness = _DEFAULT.strict_readiness,
     exit_on_error: flags.ExitOnError = _DEFAULT.exit_on_error,
     exit_timeout_secs: flags.ExitTimeout = _DEFAULT.exit_timeout_secs,
+    engine_timeout_secs: flags.EngineTimeout = _DEFAULT.engine_timeout_secs,
     grpc_address: flags.GrpcAddress = _DEFAULT.grpc_address,
     grpc_port: flags.GrpcPort = _DEFAULT.grpc_port,
     http_address: flags.HttpAddress = _DEFAULT.http_address,

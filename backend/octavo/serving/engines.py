@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from octavo.config import EngineConfig
 from octavo.engine import control
 from octavo.engine.control import EngineReport, EngineSpec
 from octavo.engine.messages import EngineInfo, EngineStats
-from octavo.errors import LoadFailed, OctavoError
+from octavo.errors import EngineDead, LoadFailed, OctavoError
 from octavo.logs import LogSettings
 from octavo.serving.children import Child
 from octavo.serving.control import Load
@@ -24,6 +25,7 @@ from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 STATS_PATIENCE = 1.0
+SILENCE_PATIENCE = 120.0
 LAST_WORDS = 0.5
 _DEFAULT_LOGS = LogSettings()
 
@@ -41,7 +43,7 @@ class EngineProcess:
     """One engine process from its start to its exit.
 
     ``cause`` is what it said was wrong before it died. ``gone`` is set once it has exited and its last words were heard.
-    ``stats`` is its last reading; ``answered`` counts the readings.
+    ``stats`` is its last reading; ``answered`` counts the readings; ``asked_at`` is when it was first asked for one that it owes.
     """
 
     def __init__(self, generation: int, config: EngineConfig, address: str, child: Child) -> None:
@@ -52,6 +54,7 @@ class EngineProcess:
         self.gone = asyncio.Event()
         self.stats = EngineStats()
         self.answered = 0
+        self.asked_at: float | None = None
 
     def why_it_died(self) -> str:
         """A sentence for those who had requests on it; only after it has exited."""
@@ -68,8 +71,13 @@ class Engines:
         directory: Path,
         failed: Callable[[BaseException], None],
         logs: LogSettings = _DEFAULT_LOGS,
+        patience: float = SILENCE_PATIENCE,
     ) -> None:
-        """All run ``program``. Sockets go into ``directory``, which must be private; ``failed`` hears of a bug of ours."""
+        """All run ``program``. Sockets go into ``directory``, which must be private; ``failed`` hears of a bug of ours.
+
+        An engine that is ready and does not answer for ``patience`` seconds is ended.
+        """
+        self._patience = patience
         self._hub, self._program, self._directory, self._logs = hub, program, directory, logs
         self._running: dict[bytes, EngineProcess] = {}
         self._generations = itertools.count(1)
@@ -106,6 +114,7 @@ class Engines:
         """Read the statistics of every engine that answers in time."""
         asked = {engine: engine.answered for engine in self._running.values() if engine.info}
         for engine in asked:
+            engine.asked_at = engine.asked_at or time.monotonic()
             self._hub.send(_identity(engine.generation), control.StatsQuery())
         try:
             async with asyncio.timeout(STATS_PATIENCE):
@@ -113,6 +122,14 @@ class Engines:
                     await self._news.wait()
         except TimeoutError:
             log.debug("An engine is in a step that takes longer than %g s.", STATS_PATIENCE)
+            await self._end_silent()
+
+    async def _end_silent(self) -> None:
+        """An engine between two steps answers at once. One that is stopped, or whose device hangs, holds its requests for ever."""
+        for engine in list(self._running.values()):
+            if engine.asked_at is not None and time.monotonic() - engine.asked_at > self._patience:
+                engine.cause = engine.cause or EngineDead(f"It has not answered for {self._patience:g} s.")
+                await engine.child.kill()
 
     def totals(self, name: str, version: int) -> EngineTotals:
         """The totals of one model version, zero at first."""
@@ -189,6 +206,7 @@ class Engines:
             case control.StatsReply(stats):
                 self._count(engine, stats)
                 engine.answered += 1
+                engine.asked_at = None
 
     def _count(self, engine: EngineProcess, now: EngineStats) -> None:
         totals, before = self.totals(engine.config.name, engine.config.version), engine.stats

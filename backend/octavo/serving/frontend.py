@@ -5,14 +5,17 @@ Speaks gRPC and HTTP with clients and token ids with engines. Holds no truth: wh
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
 import msgspec
 import uvloop
+import zmq
 
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import ErrorFrame, OctavoError, internal
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
     from octavo.serving.tracing import Tracing
 
 log = logging.getLogger(__name__)
-LAST_WRITES = 1.0
+LAST_WRITES, LAST_FLUSH = 1.0, 0.1
+LAST_WORDS_MS = 1000
 LAST_TRACES = 3.0
 
 
@@ -51,19 +55,23 @@ class FrontEnd:
         self._tracing = _tracing(setup.settings, self._count_trace)
         self._models.tracing = self._tracing
         self._traffic = Traffic()
-        self._grpc: grpc.aio.Server | None = None
         self._http: HttpServer | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = Tasks(self._fail)
 
     async def run(self) -> None:
-        """Do what the supervisor says until it says to drain, and that is done. Raises what went wrong."""
+        """Do what the supervisor says until it says to drain, and that is done. Raises what went wrong.
+
+        The gRPC port answers to the end, that is, to the end of the process: a server that is stopped cancels what it has not
+        begun, and a client would take that for its own doing.
+        """
         self._link.send(control.Hello())
         self._tasks.start(self._listen())
         try:
             await self._ended
         finally:
             self._link.close()
+            zmq.Context.instance().destroy(linger=LAST_WORDS_MS)
 
     async def _listen(self) -> None:
         async for message in self._link.receive():
@@ -106,9 +114,9 @@ class FrontEnd:
 
     async def _open(self) -> None:
         setup = self._setup
-        self._grpc = grpc_server(setup, self._models, self._link, self._traffic)
-        await self._grpc.start()
-        self._tasks.start(self._watch(self._grpc))
+        server = grpc_server(setup, self._models, self._link, self._traffic)
+        await server.start()
+        self._tasks.start(self._watch(server))
         app = http_app(setup, self._models, self._link, self._traffic)
         self._http = HttpServer(app, listener(setup.http_address, setup.http_port), setup.security.http_tls)
         self._link.send(control.Opened())
@@ -116,21 +124,25 @@ class FrontEnd:
     async def _watch(self, server: grpc.aio.Server) -> None:
         """A port that closes by itself is the end of this front end: the next one opens it again."""
         await server.wait_for_termination()
-        if not self._models.exiting:
-            raise RuntimeError("The gRPC server has ended by itself.")
+        raise RuntimeError("The gRPC server has ended by itself.")
 
     async def _drain(self, seconds: float) -> None:
-        """Open calls go on for ``seconds`` and end by themselves as soon as nothing of them is open; then everything ends."""
+        """Open calls go on for ``seconds`` and end by themselves as soon as nothing of them is open; then everything ends.
+
+        Those that come meanwhile are refused, and not waited for: clients that never pause must not hold up the end.
+        """
         try:
             async with asyncio.timeout(seconds):
-                await self._traffic.idle()
+                await self._traffic.quiet()
         except TimeoutError:
             log.warning("Ending %d calls that are still open after %g s.", self._traffic.open, seconds)
             self._models.cancel_all()
-        if self._grpc is not None:
-            await self._grpc.stop(LAST_WRITES)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WRITES):
+                    await self._traffic.quiet()
         if self._http is not None:
             await self._http.close()
+        await asyncio.sleep(LAST_FLUSH)
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close, LAST_TRACES)
         self._ended.set_result(None)
@@ -168,6 +180,8 @@ def _tracing(settings: Settings, sampled: Callable[[str], None]) -> "Tracing | N
 
 async def _run(setup: FrontEndSetup) -> None:
     await FrontEnd(setup).run()
+    logging.shutdown()
+    os._exit(0)
 
 
 if __name__ == "__main__":

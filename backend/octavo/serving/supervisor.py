@@ -95,7 +95,7 @@ class Supervisor:
         front_end_hub: Hub[FrontEndMessage] = Hub(context, f"ipc://{directory}/front-ends", FrontEndMessage)
         engine_hub: Hub[EngineReport] = Hub(context, f"ipc://{directory}/engines", EngineReport)
         setup = _setup(options, security, settings, ports, front_end_hub.address)
-        self._engines = Engines(engine_hub, programs.engine, directory, self.failed, settings.log)
+        self._engines = Engines(engine_hub, programs.engine, directory, self.failed, settings.log, options.engine_timeout_secs)
         lost = self._engines.front_end_gone
         self._front_ends = FrontEnds(front_end_hub, programs.front_end, setup, self._call, lost, self.gave_up, self.failed)
         self._repository = repository

@@ -47,6 +47,23 @@ def is_final(message: pb.ModelStreamInferResponse) -> bool:
     return message.infer_response.parameters[FINAL].bool_param
 
 
+class Streams:
+    """Many streams on one connection with one long request each, to be used as a context."""
+
+    def __init__(self, address: str, count: int, max_tokens: int = 1900) -> None:
+        self._channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._calls = [stub.ModelStreamInfer(iter([infer_request(max_tokens=max_tokens)]), timeout=120) for _ in range(count)]
+
+    def __enter__(self) -> list[Iterator[pb.ModelStreamInferResponse]]:
+        return self._calls
+
+    def __exit__(self, *_: object) -> None:
+        for call in self._calls:
+            call.cancel()
+        self._channel.close()
+
+
 class Stream:
     """One open ModelStreamInfer call, to be used as a context. Leaving it cancels what is still open."""
 

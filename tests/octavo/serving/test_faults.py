@@ -1,18 +1,24 @@
 """What happens when a process dies or is told to end, each with a server of its own."""
 
 import contextlib
+import json
+import shutil
 import signal
 import socket
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
-from calls import Stream, infer_request, is_final
+from calls import Stream, Streams, infer_request, is_final
 from server import Server, running
+from tiny import write_model
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import InferenceServerException
 
 LONG = 1900
 DEATH = "The engine of model 'tiny' has died. Its process was killed by signal SIGKILL."
@@ -29,19 +35,17 @@ def test_an_engine_that_is_killed_fails_its_requests_and_comes_back(own_server: 
     client = server.client()
     (engine,) = server.processes("engine")
     as_status = [("triton_grpc_error", "true")]
-    with Stream(server.grpc) as stream, Stream(server.grpc, metadata=as_status) as strict:
-        stream.send(*(infer_request(max_tokens=LONG, request_id=str(n)) for n in range(8)))
+    with Stream(server.grpc) as stream, Stream(server.grpc, metadata=as_status) as strict, Streams(server.grpc, 64) as others:
+        stream.send(infer_request(max_tokens=LONG))
         next(strict.send(infer_request(max_tokens=LONG)))
-        next(stream)
+        for one in (stream, *others):
+            next(one)
         killed = time.monotonic()
         engine.kill()
-        failed: set[str] = set()
-        while len(failed) < 8:
-            message = next(stream)
-            if message.error_message:
-                assert message.error_message == DEATH
-                assert is_final(message)
-                failed.add(message.infer_response.id)
+        for one in (stream, *others):
+            message = next(message for message in one if message.error_message)
+            assert message.error_message == DEATH
+            assert is_final(message)
         assert strict.status() == (grpc.StatusCode.UNAVAILABLE, DEATH)
         assert time.monotonic() - killed < 20
         assert not client.is_server_ready()
@@ -56,9 +60,25 @@ def test_an_engine_that_is_killed_fails_its_requests_and_comes_back(own_server: 
         server.wait_until(client.is_server_ready, "the engine to come back")
         assert is_final(stream.send(infer_request(request_id="again")).rest()[-1])
     assert server.metric("octavo:engine_restarts_total") == 1
-    assert server.metric("nv_inference_request_failure", reason="BACKEND") >= 8
+    assert server.metric("nv_inference_request_failure", reason="BACKEND") >= 66
     server.wait_until_free()
     client.close()
+
+
+def test_an_engine_that_is_stopped_is_ended_and_comes_back(repository: Path, tmp_path: Path) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=4")
+    with running(repository, *flags, log=tmp_path / "log") as server, Stream(server.grpc) as stream:
+        (engine,) = server.processes("engine")
+        next(stream.send(infer_request(max_tokens=LONG)))
+        engine.suspend()
+        message = next(message for message in stream if message.error_message)
+        assert message.error_message == "The engine of model 'tiny' has died. It has not answered for 4 s."
+        client = server.client()
+        server.wait_until(client.is_server_ready, "the engine to come back")
+        client.close()
+        assert is_final(stream.send(infer_request()).rest()[-1])
+        assert not engine.is_running()
+        server.wait_until_free()
 
 
 def test_a_supervisor_that_is_killed_leaves_no_process_behind(own_server: Server) -> None:
@@ -101,6 +121,39 @@ def test_sigterm_drains(own_server: Server) -> None:
         assert server.process.wait(timeout=30) == 0
 
 
+def test_sigterm_under_load_finishes_what_was_begun_and_calls_nothing_cancelled(own_server: Server) -> None:
+    server, ends = own_server, Counter[str]()
+    begun, over = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        with grpc.insecure_channel(server.grpc, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            while not over.is_set():
+                try:
+                    stub.ModelInfer(infer_request(max_tokens=4, stream=False), timeout=60)
+                    begun.set()
+                except grpc.RpcError as error:
+                    ends[error.code().name] += 1
+
+    askers = [threading.Thread(target=ask) for _ in range(12)]
+    with Streams(server.grpc, 8, max_tokens=200) as streams:
+        for stream in streams:
+            next(stream)
+        for asker in askers:
+            asker.start()
+        assert begun.wait(60)
+        server.process.send_signal(signal.SIGTERM)
+        for stream in streams:
+            *_, last = stream
+            assert is_final(last)
+            assert not last.error_message
+        assert server.process.wait(timeout=60) == 0
+        over.set()
+        for asker in askers:
+            asker.join()
+    assert set(ends) == {"UNAVAILABLE"}
+
+
 def test_sigterm_ends_what_takes_too_long(repository: Path, tmp_path: Path) -> None:
     flags = ("--model-control-mode=explicit", "--load-model=tiny", "--exit-timeout-secs=0.5")
     with running(repository, *flags, log=tmp_path / "log") as server, Stream(server.grpc) as stream:
@@ -131,6 +184,24 @@ def test_a_load_that_fails_at_start_ends_the_server(repository: Path, tmp_path: 
     assert server.process.wait(timeout=60) == 1
     assert "load failed for model 'broken'" in server.log.read_text()
     assert server.stop() == 1
+
+
+def test_a_corrupt_header_of_weights_fails_its_load_alone(own_server: Server, repository: Path) -> None:
+    weights = repository.parent / "corrupt"
+    shutil.copytree(json.loads((repository / "tiny" / "1" / "model.json").read_text())["model"], weights)
+    write_model(repository, "corrupt", weights)
+    file, client = weights / "model.safetensors", own_server.client()
+    whole = file.read_bytes()
+    for header in (b"\xff" * 8, (10**6).to_bytes(8, "little"), whole[:8] + b"}" + whole[9:], b""):
+        file.write_bytes(header + whole[len(header) :] if header else b"")
+        with pytest.raises(InferenceServerException, match=r"^\[StatusCode.INVALID_ARGUMENT\] .*'model.safetensors'"):
+            client.load_model("corrupt")
+    file.write_bytes(whole)
+    client.load_model("corrupt")
+    assert client.is_model_ready("corrupt")
+    assert client.is_model_ready("tiny")
+    client.close()
+    shutil.rmtree(repository / "corrupt")
 
 
 @pytest.mark.parametrize(("strictness", "ready"), [("--strict-readiness", 400), ("--no-strict-readiness", 200)])

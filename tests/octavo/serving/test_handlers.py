@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import grpc
@@ -30,6 +31,9 @@ class HoldingContext:
         self.status: tuple[grpc.StatusCode, str] | None = None
         self.ended: Exception | None = None
 
+    def add_done_callback(self, _: Callable[[object], None]) -> None:
+        """It is never done."""
+
     async def abort(self, code: grpc.StatusCode, details: str) -> None:
         self.status = code, details
         self.ended = grpc.aio.AbortError()
@@ -39,7 +43,7 @@ class HoldingContext:
 def test_what_a_refused_call_sent_is_let_go_with_it() -> None:
     """A refusal must not hold 64 MiB until the garbage collector happens to look."""
 
-    async def refuse(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+    async def refuse(request: pb.ModelInferRequest, _: object) -> pb.ModelInferResponse:
         seen.append(sys.getrefcount(data))
         raise NotFound(f"There is no model {request.model_name}.")
 

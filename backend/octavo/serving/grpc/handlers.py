@@ -56,9 +56,9 @@ def _answering(
     rpc: str, request_type: type[Message], handle: Unary, traffic: Traffic
 ) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def answer(data: bytes, context: Context) -> bytes:
+        _count(traffic, context)
         try:
-            with traffic.call():
-                return (await handle(parse(request_type, data), headers_of(context))).SerializeToString()
+            return (await handle(parse(request_type, data), headers_of(context))).SerializeToString()
         except Exception as error:
             code, text = _refusal(error, rpc)
         # grpc holds on to the frame that aborts until the next collection; what the client sent must not stay with it.
@@ -76,10 +76,16 @@ def _refusal(error: Exception, rpc: str) -> tuple[grpc.StatusCode, str]:
 
 def _streaming(stream: Stream, traffic: Traffic) -> Callable[[Any, Context], Awaitable[None]]:
     async def run(_: Any, context: Context) -> None:
-        with traffic.call():
-            await stream(context)
+        _count(traffic, context)
+        await stream(context)
 
     return run
+
+
+def _count(traffic: Traffic, context: Context) -> None:
+    """The call is open until gRPC is done with it: after its handler its last message and its status have to leave."""
+    number = traffic.begin()
+    context.add_done_callback(lambda _: traffic.end(number))
 
 
 def _missing(rpc: str) -> Unary:
