@@ -32,9 +32,9 @@ class EngineArgument(NamedTuple):
 
 
 _HONOURED = """
-model tokenizer revision tokenizer_revision download_dir hf_token load_format dtype device max_model_len max_num_seqs
-max_num_batched_tokens gpu_memory_utilization kv_cache_memory_bytes block_size enable_prefix_caching enable_chunked_prefill
-itl_target_ms deterministic scheduling_policy seed max_logprobs max_queue_size hf_overrides
+model served_model_name tokenizer revision tokenizer_revision download_dir hf_token load_format dtype device max_model_len
+max_num_seqs max_num_batched_tokens gpu_memory_utilization kv_cache_memory_bytes block_size enable_prefix_caching
+enable_chunked_prefill itl_target_ms deterministic scheduling_policy seed max_logprobs max_queue_size hf_overrides
 """
 
 _NO_EFFECT = {
@@ -61,7 +61,6 @@ _NO_EFFECT = {
     "the engine decides how prefixes are found and kept": """
         prefix_caching_hash_algo prefix_cache_retention_interval prefix_match_unit
     """,
-    "a model is served under the name of its folder": "served_model_name",
     "the server decides how long it drains": "shutdown_timeout",
     "only configuration, tokenizer and safetensors files are read": """
         code_revision ignore_patterns pt_load_map_location safetensors_load_strategy safetensors_prefetch_num_threads

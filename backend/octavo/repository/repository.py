@@ -76,7 +76,7 @@ class ModelRepository:
         device = choose_device(config, settings.device)
         source = find_source(settings, Asker(folder.name, version_path, folder.root))
         engine = engine_config(folder.name, version, settings, source, device)
-        return ModelSpec(folder.name, version, config.SerializeToString(deterministic=True), engine)
+        return ModelSpec(folder.name, version, config.SerializeToString(deterministic=True), engine, settings.served_model_name)
 
     def _folders(self) -> list[ModelFolder]:
         """Every model of every root; a name that two roots hold appears twice."""

@@ -16,6 +16,8 @@ from octavo.repository.json_text import parse_json
 
 log = logging.getLogger(__name__)
 
+MAX_NAMES = 32
+ServedName = Annotated[str, Field(min_length=1, max_length=256)]
 _DTYPE_NAMES = {"auto": None, "half": "float16", "float": "float32"}
 
 
@@ -40,6 +42,11 @@ def _length(value: object) -> object:
     return None if value in (-1, "-1", "auto") else value
 
 
+def _listed(value: object) -> object:
+    """One name stands for a list of it."""
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
 class ModelSettings(BaseModel):
     """The honoured engine arguments, under vLLM's names and with vLLM's meanings; None leaves the choice to the engine.
 
@@ -50,6 +57,7 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1)
+    served_model_name: Annotated[list[ServedName], BeforeValidator(_listed), Field(max_length=MAX_NAMES)] = []
     tokenizer: str | None = None
     revision: str | None = None
     tokenizer_revision: str | None = None

@@ -8,12 +8,13 @@ from octavo.repository.sources import Source
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """One version of one model. ``config`` is the completed ``mc.ModelConfig``, serialized."""
+    """One version of one model. ``config`` is the completed ``mc.ModelConfig``, serialized; ``aliases``: other names for it."""
 
     name: str
     version: int
     config: bytes
     engine: EngineConfig
+    aliases: list[str] = []
 
 
 def engine_config(name: str, version: int, settings: ModelSettings, source: Source, device: str) -> EngineConfig:

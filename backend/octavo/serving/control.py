@@ -43,6 +43,7 @@ class VersionEntry(msgspec.Struct, frozen=True):
     config: bytes = b""
     engine: EngineBinding | None = None
     failure: ErrorFrame | None = None
+    aliases: list[str] = []
 
 
 class ModelEntry(msgspec.Struct, frozen=True):

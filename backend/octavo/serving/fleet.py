@@ -50,8 +50,9 @@ class Slot:
         """What front ends are told."""
         if self.state is not ModelState.READY or self.deployment is None:
             return VersionEntry(version, self.state, self.reason)
+        spec, binding = self.deployment.spec, self.deployment.binding
         failure = ErrorFrame.of(self.deployment.failure) if self.deployment.failure else None
-        return VersionEntry(version, self.state, self.reason, self.deployment.spec.config, self.deployment.binding, failure)
+        return VersionEntry(version, self.state, self.reason, spec.config, binding, failure, spec.aliases)
 
 
 class Fleet:

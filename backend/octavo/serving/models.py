@@ -62,6 +62,7 @@ class Models:
         self._released, self._stopped = released, stopped
         self._table = Table(-1, [], [], ready=False, exiting=False, settings=Settings())
         self._routes: dict[str, dict[int, Route]] = {}
+        self._aliases: dict[str, str] = {}
         self._engines: dict[int, ServedEngine] = {}
         self._retiring: set[int] = set()
         self._gone: set[int] = set()
@@ -102,7 +103,7 @@ class Models:
     def find(self, name: str, version: str) -> Route:
         """The READY version that a request names, the highest if ``version`` is empty. Raises with Triton's texts."""
         wanted = parse_version(version)
-        routes = self._routes.get(name)
+        routes = self._routes.get(self.canonical(name))
         if routes is None:
             raise NotFound(f"Request for unknown model: '{shown(name)}' is not found")
         if wanted is None:
@@ -132,11 +133,19 @@ class Models:
 
     def versions(self, name: str) -> list[int]:
         """The READY versions of a model."""
-        return sorted(v for v, route in self._routes.get(name, {}).items() if route.state is ModelState.READY)
+        return sorted(v for v, route in self._routes.get(self.canonical(name), {}).items() if route.state is ModelState.READY)
 
     def names(self) -> list[str]:
         """Every model that is loaded or was."""
         return sorted(self._routes)
+
+    def canonical(self, name: str) -> str:
+        """A model's own name, if ``name`` is one that its settings give it."""
+        return name if name in self._routes else self._aliases.get(name, name)
+
+    def served_names(self) -> list[str]:
+        """Every name under which a READY model answers: its own, and those that its settings give it."""
+        return sorted(name for name in {*self._routes, *self._aliases} if self.is_ready(name, ""))
 
     def is_ready(self, name: str, version: str) -> bool:
         """Whether requests for this version are answered now; raises ``RejectedRequest`` for what is no version."""
@@ -168,6 +177,9 @@ class Models:
         for name, entry in _versions(table):
             routes[name][entry.version] = self._route(name, entry)
         self._routes = routes
+        # Where two models want one name, the first in the order of their own names has it, and a model's own name is its own.
+        aliases = [(alias, name) for name, entry in _versions(table) for alias in entry.aliases if alias not in routes]
+        self._aliases = dict(reversed(aliases))
         self._retire_unused()
         self.news.tell()
 

@@ -98,3 +98,14 @@ def test_a_secret_is_never_shown() -> None:
 def test_text_that_is_no_model_json(text: str, says: str) -> None:
     with pytest.raises(LoadFailed, match=says):
         parse_settings(text, "m")
+
+
+@pytest.mark.parametrize(("given", "names"), [('"a"', ["a"]), ('["a", "b/c"]', ["a", "b/c"]), ("null", [])])
+def test_a_model_may_have_other_names(given: str, names: list[str]) -> None:
+    assert parse_settings(f'{{"model": "m", "served_model_name": {given}}}', "m").served_model_name == names
+
+
+@pytest.mark.parametrize("given", ['""', "1", '["a", 2]', "[[]]"])
+def test_a_name_is_a_string(given: str) -> None:
+    with pytest.raises(LoadFailed, match="'served_model_name'"):
+        parse_settings(f'{{"model": "m", "served_model_name": {given}}}', "m")

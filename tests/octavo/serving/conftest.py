@@ -22,11 +22,11 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path:
-    """``tiny``: what most tests talk to. ``other``: to be loaded. ``two``: two versions.
+    """``tiny``: what most tests talk to, which also has other names. ``other``: to be loaded. ``two``: two versions.
     ``narrow``: serves one request and lets one wait. ``ranked``: serves one request at a time, by priority.
     ``untemplated``: has no chat template. ``broken*``: cannot be loaded."""
     folder = tmp_path_factory.mktemp("repository")
-    write_model(folder, "tiny", snapshot)
+    write_model(folder, "tiny", snapshot, served_model_name=["org/tiny-chat", "small"])
     write_model(folder, "other", snapshot)
     write_model(folder, "two", snapshot, version=1)
     (folder / "two" / "3").mkdir()

@@ -1,8 +1,11 @@
 """Liveness, readiness, metadata and configuration as tritonclient sees them, with Triton's codes and texts."""
 
+import json
+
 import grpc
 import pytest
 import tritonclient.grpc as triton
+from calls import infer_request
 from server import Server
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
@@ -37,6 +40,7 @@ def test_server_metadata_names_only_what_works(client: triton.InferenceServerCli
     assert metadata.name == "octavo"
     assert metadata.version
     works = ["model_repository", "schedule_policy", "model_configuration", "binary_tensor_data", "parameters", "statistics"]
+    works += ["trace", "logging"]
     assert list(metadata.extensions) == works
 
 
@@ -55,6 +59,16 @@ def test_model_config(client: triton.InferenceServerClient) -> None:
     assert (config.name, config.backend, config.max_batch_size) == ("tiny", "octavo", 0)
     assert config.model_transaction_policy.decoupled
     assert config.input[0].name == "text_input"
+
+
+def test_a_model_answers_to_all_its_names(server: Server, client: triton.InferenceServerClient) -> None:
+    for name in ("org/tiny-chat", "small"):
+        assert client.is_model_ready(name)
+        assert client.get_model_metadata(name).name == "tiny"
+        assert client._client_stub.ModelInfer(infer_request(model=name, stream=False)).model_name == "tiny"
+        assert client.get_inference_statistics(name).model_stats[0].name == "tiny"
+    listed = [model["id"] for model in json.loads(server.get("/v1/models")[1])["data"]]
+    assert {"tiny", "org/tiny-chat", "small"} <= set(listed)
 
 
 @pytest.mark.parametrize("method", ["get_model_metadata", "get_model_config"])
@@ -82,8 +96,6 @@ def test_a_negative_version(client: triton.InferenceServerClient) -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        "TraceSetting",
-        "LogSettings",
         "SystemSharedMemoryStatus",
         "SystemSharedMemoryRegister",
         "SystemSharedMemoryUnregister",

@@ -169,8 +169,6 @@ def test_stream_is_answered_whole(server: Server) -> None:
         ("POST", "/v2/repository/main/models/tiny/load", 501, "'repository_name' specification is not supported"),
         ("GET", "/v2/systemsharedmemory/status", 501, "This server does not implement system shared memory."),
         ("POST", "/v2/cudasharedmemory/region/r/register", 501, "This server does not implement CUDA shared memory."),
-        ("GET", "/v2/trace/setting", 501, "This server does not implement trace settings."),
-        ("GET", "/v2/logging", 501, "This server does not implement log settings."),
     ],
 )
 def test_routes_that_refuse(server: Server, method: str, path: str, status: int, text: str) -> None:

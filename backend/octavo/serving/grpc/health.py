@@ -52,7 +52,8 @@ class HealthService:
                 await context.abort(code_of(Draining(), "Watch"), SERVER_EXITING)
 
     def _status(self, service: str) -> bytes:
-        ready = self._models.is_ready(service, "") if service in self._models.names() else self._models.ready
+        known = self._models.canonical(service) in self._models.names()
+        ready = self._models.is_ready(service, "") if known else self._models.ready
         statuses = health_pb2.HealthCheckResponse
         status = statuses.SERVING if ready and not self._models.exiting else statuses.NOT_SERVING
         return bytes(statuses(status=status).SerializeToString())

@@ -62,7 +62,7 @@ class RepositoryService:
 
     def _wanted(self, name: str, version: int | None) -> list[tuple[str, int]]:
         """The (model, version) pairs asked for; raises Triton's errors if there is none."""
-        names = [name] if name else self._models.names()
+        names = [self._models.canonical(name)] if name else self._models.names()
         pairs = [(one, number) for one in names for number in self._models.versions(one)]
         if name and not pairs:
             raise NotFound(f"requested model '{shown(name)}' is not available")

@@ -21,7 +21,7 @@ class SettingsService:
 
     async def TraceSetting(self, request: pb.TraceSettingRequest) -> pb.TraceSettingResponse:
         """Change what ``request`` sets, if anything, and tell all that holds for its model, or for every model."""
-        model = request.model_name
+        model = self._models.canonical(request.model_name)
         if model and not self._models.is_ready(model, ""):
             raise InvalidRequest(f"Request for unknown model : {shown(model)}")
         changes = read_trace_changes(request)

@@ -40,14 +40,15 @@ class Inventory:
 
     async def models(self, _: Request) -> Response:
         """``/v1/models``: those that answer."""
-        names = [name for name in self._models.names() if self._models.is_ready(name, "")]
-        return Response(write_models(_served(find(self._models, name)) for name in names), media_type=JSON)
+        names = self._models.served_names()
+        return Response(write_models(_served(find(self._models, name), name) for name in names), media_type=JSON)
 
     async def model(self, request: Request) -> Response:
         """``/v1/models/NAME``."""
-        route = find(self._models, request.path_params["model"])
+        name = request.path_params["model"]
+        route = find(self._models, name)
         self._models.engine(route)
-        return Response(write_model(_served(route)), media_type=JSON)
+        return Response(write_model(_served(route, name)), media_type=JSON)
 
     async def tokenize(self, request: Request) -> Response:
         """``/v1/tokenize``."""
@@ -70,7 +71,7 @@ class Inventory:
         return Response(write_text(engine.tokenizer.decode(body.tokens)), media_type=JSON)
 
 
-def _served(route: Route) -> ServedModel:
+def _served(route: Route, name: str) -> ServedModel:
     assert route.engine is not None
     binding = route.engine.binding
-    return ServedModel(route.name, binding.created, binding.info.max_model_len)
+    return ServedModel(name, binding.created, binding.info.max_model_len)
