@@ -4,6 +4,7 @@ A reference is an absolute path, a path relative to the version's folder, ``pack
 repository on the Hugging Face hub.
 """
 
+import errno
 import importlib.metadata
 import logging
 import re
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 PACKAGE = "package://"
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
 
@@ -120,6 +122,8 @@ def from_hub(repo_id: str, revision: str | None, settings: ModelSettings, asker:
     except errors.LocalEntryNotFoundError as error:
         raise LoadFailed(f"The hub cannot be reached, and '{repo_id}' of model '{model}' is not in the local cache.") from error
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise LoadFailed(f"There is no room left on the disk to download '{repo_id}' of model '{model}' to.") from error
         raise LoadFailed(f"Downloading '{repo_id}' of model '{model}' from the hub failed; the log has the cause.") from error
 
 
