@@ -73,7 +73,7 @@ class TritonReply:
             output = self._output(name, chunk)
             parts += (_RAW_CONTENTS, varint(len(output)), output)
         response = b"".join(parts)
-        return b"".join((_INFER_RESPONSE, varint(len(response)), response))
+        return _INFER_RESPONSE + varint(len(response)) + response
 
     def _described(self, chunk: GenerateChunk) -> bytes:
         """The field ``outputs``, which changes with the number of ids alone."""
@@ -108,12 +108,12 @@ class TritonReply:
                 data = _pack("I", [len(sample.token_ids) for sample in samples])
         return data
 
-    def _texts(self, samples: Sequence[SampleDelta]) -> Iterable[str]:
+    def _texts(self, samples: Sequence[SampleDelta]) -> list[str]:
         """The new text of each sample, at first with what stands before it."""
         prefixes, self._prefixes = self._prefixes, ()
         if not prefixes:
-            return (sample.text for sample in samples)
-        return (prefix + sample.text for prefix, sample in zip(prefixes, samples, strict=True))
+            return [sample.text for sample in samples]
+        return [prefix + sample.text for prefix, sample in zip(prefixes, samples, strict=True)]
 
     def _logprobs(self, sample: SampleDelta) -> str:
         """vllm_backend's JSON: a list with an object per new token, keyed by token id."""

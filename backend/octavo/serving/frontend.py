@@ -4,6 +4,7 @@ Speaks gRPC and HTTP with clients and token ids with engines. Holds no truth: wh
 """
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -119,6 +120,8 @@ class FrontEnd:
         self._tasks.start(self._watch(server))
         app = http_app(setup, self._models, self._link, self._traffic)
         self._http = HttpServer(app, listener(setup.http_address, setup.http_port), setup.security.http_tls)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: the collector need not walk it between messages
         self._link.send(control.Opened())
 
     async def _watch(self, server: grpc.aio.Server) -> None:

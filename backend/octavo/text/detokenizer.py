@@ -17,13 +17,22 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
         """Start an empty text."""
-        self._token_bytes = tokenizer.token_bytes
+        self._tokenizer = tokenizer
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
         self._decoder = _new_decoder("replace")
+        self._unfinished = False
 
     def push(self, token_id: int) -> str:
         """The characters that ``token_id`` completes, often none."""
-        return "" if token_id in self._skipped else self._decoder.decode(self._token_bytes(token_id))
+        if token_id in self._skipped:
+            return ""
+        if not self._unfinished:
+            whole = self._tokenizer.whole_text(token_id)
+            if whole is not None:
+                return whole
+        text = self._decoder.decode(self._tokenizer.token_bytes(token_id))
+        self._unfinished = bool(self._decoder.getstate()[0])
+        return text
 
     def finish(self) -> str:
         """What is left when no token follows: an unfinished character, as U+FFFD."""

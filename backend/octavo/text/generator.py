@@ -84,7 +84,7 @@ class Generation:
         self._cached = [0] * len(request.prompts)
         self._prompt_logprobs: dict[int, list[TokenLogprobs | None]] = {}
         self._heard: Callable[[], None] = _nobody_listens
-        self._fresh = False
+        self._fresh = self._telling = False
         self._read_to_end = False
 
     @property
@@ -191,30 +191,29 @@ class Generation:
         if output.id not in self._open:
             return
         sample, prompt = self._open[output.id]
+        now = time.monotonic()
         if output.error is not None:
             self.fail(output.error.exception())
             return
         if output.queue_seconds is not None:
             self._note_start(output, prompt)
         if output.token_ids:
-            self._note_time(sample, len(output.token_ids))
+            self._note_time(sample, len(output.token_ids), now)
         if output.token_ids or output.finish is not None:
             self._fresh = True
         before = sample.num_tokens
         if self._backlog is not None:
             self._unread_bytes += self._backlog.add(len(output.token_ids), self.request.sampling.logprobs or 0)
-        began = time.perf_counter()
-        stopped = sample.add(output)
-        self.output_seconds += time.perf_counter() - began
-        if stopped:
+        if sample.add(output):
             self._client.abort(output.id)
+        self.output_seconds += time.monotonic() - now
         self.num_generation_tokens += sample.num_tokens - before
         if sample.finish_reason is not None:
             del self._open[output.id]
         if not self._open:
             self._finish()
         elif self._fresh and self.request.stream:
-            self._heard()
+            self._tell()
 
     def _note_start(self, output: EngineOutput, prompt: int) -> None:
         self.queue_seconds = max(output.queue_seconds or 0.0, self.queue_seconds or 0.0)
@@ -222,14 +221,26 @@ class Generation:
         if output.prompt_logprobs is not None:
             self._prompt_logprobs[prompt] = output.prompt_logprobs
 
-    def _note_time(self, sample: Sample, count: int) -> None:
-        now = time.monotonic()
+    def _note_time(self, sample: Sample, count: int, now: float) -> None:
         if sample.last_output_at is not None:
             self._observer.next_tokens(self, now - sample.last_output_at, count)
         else:
             self.first_token_at = self.first_token_at or now
             self._observer.first_token(self, now - self.arrived_at)
         sample.last_output_at = now
+
+    def _tell(self) -> None:
+        """There is more to take. What a step made for several samples is told of once."""
+        if len(self._samples) == 1:
+            self._heard()
+        elif not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._telling = False
+        if self._fresh:
+            self._heard()
 
     def _finish(self) -> None:
         self.finished_at = time.monotonic()

@@ -46,6 +46,7 @@ class Tokenizer:
         self.backend = backend
         self._spelling = spelling
         self._bytes: dict[int, bytes] = {}
+        self._whole: dict[int, str | None] = {}
         self.eos_token_ids = tuple(eos_token_ids)
         self.chat_template = chat_template
         self.special_tokens = dict(special_tokens or {})
@@ -72,6 +73,20 @@ class Tokenizer:
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of some tokens, special ones included; parts of a character show as U+FFFD."""
         return b"".join(map(self.token_bytes, token_ids)).decode(errors="replace")
+
+    def whole_text(self, token_id: int) -> str | None:
+        """A token's own text if it stands for whole characters."""
+        try:
+            return self._whole[token_id]
+        except KeyError:
+            return self._spell(token_id)
+
+    def _spell(self, token_id: int) -> str | None:
+        text = self.token_text(token_id)
+        whole = text if text.encode() == self.token_bytes(token_id) else None
+        if token_id in self._bytes:
+            self._whole[token_id] = whole
+        return whole
 
     def _look_up(self, token_id: int) -> bytes:
         token = self.backend.id_to_token(token_id) if 0 <= token_id < 2**32 else None

@@ -76,6 +76,16 @@ async def test_a_reader_that_waits_is_woken(generator, client):
     assert (await reader).samples[0].text == " of"
 
 
+async def test_what_a_step_makes_for_several_samples_is_told_of_once(generator, client):
+    generation, taken = generator.generate(ask(n=3)), []
+    generation.listen(lambda: taken.append(generation.take()))
+    for step in ([282], [4649]):
+        for request_id in (1, 2, 3):
+            client.say(request_id, step)
+        await asyncio.sleep(0)
+    assert [[sample.text for sample in chunk.samples] for chunk in taken] == [[" of"] * 3, [" France"] * 3]
+
+
 async def test_an_output_without_tokens_is_no_chunk(generator, client):
     generation = generator.generate(ask())
     reader = asyncio.ensure_future(anext(generation))
@@ -89,7 +99,7 @@ async def test_an_output_without_tokens_is_no_chunk(generator, client):
 
 
 async def test_a_bug_while_an_output_is_read_ends_the_request(generator, client, observer, tokenizer, monkeypatch, caplog):
-    monkeypatch.setattr(tokenizer, "token_bytes", lambda token_id: 1 / 0)
+    monkeypatch.setattr(tokenizer, "whole_text", lambda token_id: 1 / 0)
     generation = generator.generate(ask(n=2))
     client.say(1, [282], finish=LENGTH)
     with pytest.raises(Internal, match="the server's log has the details under the id") as caught:
