@@ -73,10 +73,13 @@ def test_prompts_are_texts_or_token_ids_one_or_several(client: OpenAI) -> None:
     answer = ask(client, ids)
     assert [(choice.index, choice.text) for choice in answer.choices] == list(enumerate(expected))
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, 16)
-    pieces = {0: "", 1: ""}
-    for chunk in ask(client, ["a", "b"], stream=True):
+    pieces, ends = {0: "", 1: ""}, []
+    stop = {"stop": expected[0][2]}
+    first, second = (choice.text for choice in ask(client, ["a", "b"], **stop).choices)
+    for chunk in ask(client, ["a", "b"], stream=True, **stop):
         pieces[chunk.choices[0].index] += chunk.choices[0].text
-    assert [pieces[0], pieces[1]] == expected
+        ends += [chunk.choices[0].index] if chunk.choices[0].finish_reason else []
+    assert (pieces, sorted(ends)) == ({0: first, 1: second}, [0, 1])
 
 
 def test_samples_of_each_prompt_are_numbered_through(client: OpenAI) -> None:

@@ -1,7 +1,7 @@
 """What a stream says while there is nothing to tell, and how it ends when something goes wrong; the generation is played."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from octavo.errors import EngineDead, OctavoError, Overloaded
+from octavo.errors import Cancelled, EngineDead, OctavoError, Overloaded
 from octavo.protocol.openai.chat import ChatAnswer, read_chat
 from octavo.serving.http import listen
 from octavo.serving.http.openai import stream
@@ -24,20 +24,27 @@ class Played:
     """A generation whose pieces a test puts in; an exception ends it."""
 
     def __init__(self) -> None:
-        self.pieces: asyncio.Queue[GenerateChunk | OctavoError] = asyncio.Queue()
+        self._pieces: list[GenerateChunk | OctavoError] = []
+        self._heard: Callable[[], None] = lambda: None
         self.cancelled = False
 
-    def __aiter__(self) -> "Played":
-        return self
+    def listen(self, heard: Callable[[], None]) -> None:
+        self._heard = heard
 
-    async def __anext__(self) -> GenerateChunk:
-        piece = await self.pieces.get()
+    def put(self, piece: GenerateChunk | OctavoError) -> None:
+        self._pieces.append(piece)
+        self._heard()
+
+    def take(self) -> GenerateChunk | None:
+        piece = self._pieces.pop(0) if self._pieces else None
         if isinstance(piece, OctavoError):
             raise piece
         return piece
 
     def cancel(self) -> None:
-        self.cancelled = True
+        if not self.cancelled:
+            self.cancelled = True
+            self.put(Cancelled("Request was cancelled"))
 
 
 @asynccontextmanager
@@ -71,10 +78,10 @@ def test_a_long_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch)
             assert head.startswith(b"HTTP/1.1 200 OK\r\n")
             for _ in range(2):
                 await reader.readuntil(b": keep-alive\n\n")
-            played.pieces.put_nowait(piece("a"))
+            played.put(piece("a"))
             assert b"keep-alive" not in await reader.readuntil(b'"content":"a"')
             await reader.readuntil(b": keep-alive\n\n")
-            played.pieces.put_nowait(EngineDead("The engine is gone."))
+            played.put(EngineDead("The engine is gone."))
             rest = await reader.readuntil(b"data: [DONE]\n\n")
             assert b'data: {"error":{"message":"The engine is gone.","type":"server_error","param":null,"code":null}}\n\n' in rest
 
@@ -87,7 +94,7 @@ def test_what_fails_before_anything_was_said_has_a_status_of_its_own() -> None:
 
     async def run() -> None:
         async with reading(played) as (reader, _):
-            played.pieces.put_nowait(Overloaded("Exceeds maximum queue size"))
+            played.put(Overloaded("Exceeds maximum queue size"))
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 429 ")
             assert b"retry-after: 1\r\n" in head
@@ -105,6 +112,5 @@ def test_a_client_that_leaves_in_silence_ends_the_generation() -> None:
             writer.close()
             while not played.cancelled:
                 await asyncio.sleep(0.01)
-            played.pieces.put_nowait(EngineDead("over"))
 
     asyncio.run(run())

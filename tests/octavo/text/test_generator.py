@@ -309,10 +309,12 @@ async def test_several_prompts_are_answered_prompt_after_prompt(generator, clien
     assert [s.text for s in chunk.samples] == [" of", "", " of", ""]
     assert (chunk.prompt_token_ids, chunk.num_cached_tokens) == ([[504, 3575], [5]], 3)
     assert chunk.prompt_logprobs == [entries, [None]]
-    for request_id in (1, 2, 4):
+    client.say(2, [4649], finish=LENGTH, num_cached_tokens=1, queue_seconds=0.0)
+    for request_id in (1, 4):
         client.say(request_id, [4649], finish=LENGTH)
     chunk = await anext(generation)
     assert (chunk.final, chunk.prompt_logprobs) == (False, None)
+    assert chunk.num_cached_tokens == 2  # what the second sample had to compute of the first prompt is not cached
     assert [s.finish_reason for s in chunk.samples] == ["length", "length", None, "length"]
     client.say(3, [4649], finish=LENGTH)
     assert (await anext(generation)).final

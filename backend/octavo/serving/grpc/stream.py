@@ -9,7 +9,7 @@ import grpc
 
 from octavo.errors import Draining, OctavoError
 from octavo.protocol.triton_reply import is_rejection, stream_error
-from octavo.serving.grpc.eager import run_eagerly
+from octavo.serving.eager import run_eagerly
 from octavo.serving.grpc.errors import code_of, status_text
 from octavo.serving.grpc.handlers import Context, headers_of, parse, visible
 from octavo.serving.models import SHUTTING_DOWN, Models

@@ -60,7 +60,7 @@ class GenerateEndpoints:
         route = find(self._models, body.model)
         backlog, headers = self._service.backlog(), request.headers.get
         try:
-            generation = self._service.begin(route, lambda: body.request(route.version, name), backlog, headers)
+            generation = self._service.begin(route, lambda: body.request(route.name, route.version, name), backlog, headers)
         except OctavoError as error:
             raise body.named(error) from None
         answer = dialect.answer(body, name, int(time.time()), self._models.engine(route).tokenizer)

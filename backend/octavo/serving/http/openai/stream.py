@@ -1,18 +1,22 @@
 """``AnswerStream``: one answer as server-sent events, with signs of life while there is nothing to tell."""
 
 import asyncio
-from typing import Protocol
+import logging
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from octavo.errors import OctavoError
+from octavo.serving.eager import run_eagerly
 from octavo.serving.http.errors import visible
 from octavo.serving.http.events import EVENT_STREAM, when_gone
 from octavo.serving.http.openai.errors import refusal
 from octavo.text.generator import Generation
 from octavo.text.request import GenerateChunk
 
+log = logging.getLogger(__name__)
 # Seconds without an event after which a comment is sent, so that no proxy takes a long prefill for a dead connection.
 KEEP_ALIVE = 10.0
 _COMMENT = b": keep-alive\n\n"
@@ -33,56 +37,77 @@ class Answer(Protocol):
 
 
 class AnswerStream(Response):
-    """A reply that ends its generation when the client is gone.
+    """A reply that ends its generation when the client is gone. No task for an event: each is written in the turn that makes it.
 
     It begins with the first event or the first sign of life; what fails before that is answered with a status of its own.
+    An event is taken when the one before it is on its way, so a client that does not read makes nothing here grow.
     """
 
     def __init__(self, answer: Answer, generation: Generation) -> None:
         """``answer`` words what ``generation`` makes."""
         super().__init__()
         self._answer, self._generation = answer, generation
-        self._writing = asyncio.Lock()
-        self._started = False
+        self._started = self._sending = self._last = False
         self._quiet = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything; a piece is taken when the one before it is on its way."""
-        beside = [
-            asyncio.ensure_future(when_gone(receive, self._generation.cancel)),
-            asyncio.ensure_future(self._stay_alive(send)),
-        ]
+        """Send everything."""
+        loop = asyncio.get_running_loop()
+        self._asgi = scope, receive, send
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._beat = loop.call_later(KEEP_ALIVE, self._stay_alive)
+        watch = asyncio.ensure_future(when_gone(receive, self._generation.cancel))
+        self._generation.listen(self._speak)
         try:
-            async for chunk in self._generation:
-                events = self._answer.piece(chunk)
-                if events or chunk.final:
-                    await self._write(send, events, more=not chunk.final)
-        except Exception as error:
-            await self._fail(scope, receive, send, visible(error))
+            self._speak()
+            await self._ended
         finally:
-            for task in beside:
-                task.cancel()
+            self._last = True
+            self._beat.cancel()
+            watch.cancel()
             self._generation.cancel()
 
-    async def _fail(self, scope: Scope, receive: Receive, send: Send, error: OctavoError) -> None:
-        async with self._writing:
-            started, self._started = self._started, True
-            if not started:
-                await refusal(error)(scope, receive, send)
-        if started:
-            await self._write(send, self._answer.failure(error), more=False)
+    def _speak(self) -> None:
+        """Send what is new, unless something is on its way."""
+        if self._sending or self._last:
+            return
+        try:
+            chunk = self._generation.take()
+            events = b"" if chunk is None else self._answer.piece(chunk)
+        except Exception as error:
+            self._fail(visible(error))
+            return
+        if chunk is not None and (events or chunk.final):
+            self._write(self._send(events, chunk.final), chunk.final)
 
-    async def _write(self, send: Send, events: bytes, more: bool) -> None:
-        async with self._writing:
-            self._quiet = False
-            if not self._started:
-                self._started = True
-                await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-            await send({"type": "http.response.body", "body": events, "more_body": more})
+    def _fail(self, error: OctavoError) -> None:
+        if self._started:
+            self._write(self._send(self._answer.failure(error), last=True), last=True)
+        else:
+            self._write(refusal(error)(*self._asgi), last=True)
 
-    async def _stay_alive(self, send: Send) -> None:
-        while True:
-            self._quiet = True
-            await asyncio.sleep(KEEP_ALIVE)
-            if self._quiet:
-                await self._write(send, _COMMENT, more=True)
+    def _write(self, work: Coroutine[Any, Any, None], last: bool) -> None:
+        self._sending, self._last, self._quiet = True, last, False
+        run_eagerly(work, self._sent)
+
+    async def _send(self, events: bytes, last: bool) -> None:
+        send = self._asgi[2]
+        if not self._started:
+            self._started = True
+            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+        await send({"type": "http.response.body", "body": events, "more_body": not last})
+
+    def _sent(self, error: BaseException | None) -> None:
+        self._sending = False
+        if (error is not None or self._last) and not self._ended.done():
+            self._ended.set_result(None)
+        if error is not None:
+            log.error("An event could not be written.", exc_info=error)
+        else:
+            self._speak()
+
+    def _stay_alive(self) -> None:
+        if self._quiet and not self._sending:
+            self._write(self._send(_COMMENT, last=False), last=False)
+        self._quiet = True
+        self._beat = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._stay_alive)
