@@ -5,6 +5,7 @@ width, alone or once per prompt, and an empty string in a list of words asks for
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from octavo.errors import InvalidRequest, Unsupported
@@ -67,11 +68,12 @@ OUTPUTS = {"cum_log_probs": ("cumulative_logprob", "return_log_probs")}
 _UNANSWERED = (
     "return_context_logits",
     "return_generation_logits",
-    "return_stop_reason",
     "return_perf_metrics",
     "sampling_param_return_perf_metrics",
 )
-# Nothing is padded here.
+# Words as token ids: a row of the ids of all words, and a row of where each word ends, with -1 behind the last.
+_STOP_WORDS, _BAD_WORDS = "stop_words_list", "bad_words_list"
+# What is padded here is told apart by lengths.
 _IGNORED = ("pad_id",)
 
 
@@ -80,6 +82,8 @@ def _spec(datatypes: tuple[str, ...], many: bool = False) -> TensorSpec:
 
 
 ALIASES: dict[str, TensorSpec] = {
+    "return_stop_reason": _spec(_FLAG),
+    **{name: TensorSpec("INT32", (2, -1), True, hidden=True) for name in (_STOP_WORDS, _BAD_WORDS)},
     **{name: _spec(option.datatypes, option.many) for name, option in OPTIONS.items()},
     **{name: _spec(_FLAG) for name in (*FLAGS, *_UNANSWERED)},
     **{name: _spec(_INTEGER) for name in _IGNORED},
@@ -90,15 +94,20 @@ def translate(tensors: Mapping[str, list[Element]]) -> tuple[dict[str, list[Elem
     """The tensors under our names, and the sampling options that others of them are. Raises ``InvalidRequest``, ``Unsupported``."""
     ours: dict[str, list[Element]] = {}
     options: dict[str, Any] = {}
+    stops = _words(_STOP_WORDS, tensors.get(_STOP_WORDS, []))
     for name, values in tensors.items():
-        if name in OPTIONS:
+        if name == _BAD_WORDS:
+            _refuse_if_true(name, [bool(_words(name, values))])
+        elif name in OPTIONS:
             _put(options, OPTIONS[name].name, _option(name, values), name)
         elif name in FLAGS:
             _put(ours, FLAGS[name], [_single(name, values)], name)
         elif name in _UNANSWERED:
             _refuse_if_true(name, values)
-        elif name not in _IGNORED:
+        elif name not in (*_IGNORED, _STOP_WORDS):
             _put(ours, name, values, name)
+    if stops:
+        options["stop_token_ids"] = [*options.get("stop_token_ids", ()), *stops]
     return ours, options
 
 
@@ -139,12 +148,24 @@ def _option(name: str, values: list[Element]) -> Any:
     return [value for value in values if not (isinstance(value, int) and value < 0)]
 
 
+def _words(name: str, values: list[Element]) -> list[int]:
+    """The words of a list of token ids, each of which must be one token. Raises ``InvalidRequest``, ``Unsupported``."""
+    numbers = [int(value) for value in values]
+    ids, ends = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+    ends = ends[: ends.index(-1)] if -1 in ends else ends
+    if any(end > len(ids) or end <= begin for begin, end in pairwise([0, *ends])):
+        raise InvalidRequest(f"The second row of '{name}' must say where each word ends in the first, with -1 behind the last.")
+    if len(ends) != (ends or [0])[-1]:
+        raise Unsupported(f"The words of '{name}' must have one token each; others can be sent as text.")
+    return ids[: len(ends)]
+
+
 def _single(name: str, values: list[Element]) -> Element:
     if not values or any(value != values[0] for value in values):
         raise InvalidRequest(f"The input '{name}' must have the same value for every prompt of a request.")
     return values[0]
 
 
-def _refuse_if_true(name: str, values: list[Element]) -> None:
+def _refuse_if_true(name: str, values: Iterable[object]) -> None:
     if any(values):
         raise Unsupported(f"The input '{name}' is not supported yet; leave it out.")

@@ -18,6 +18,7 @@ from octavo.protocol.prompts import read_prompts
 from octavo.protocol.rejection import check_id
 from octavo.protocol.sampling_fields import sampling_params
 from octavo.protocol.tensors import Element, TensorSpec, check_counts, check_outputs, datatype_name, read_inputs
+from octavo.protocol.trt_outputs import DATATYPES, NEEDS_LOGPROBS, asked_outputs
 from octavo.sampling import SamplingParams
 from octavo.text.request import GenerateRequest, Prompt
 from octavo.wire import mc, pb
@@ -30,6 +31,7 @@ OPTIONAL_OUTPUTS = {
     "num_input_tokens": "return_num_input_tokens",
     "num_output_tokens": "return_num_output_tokens",
     "token_ids": "return_token_ids",
+    "stop_reason": "return_stop_reason",
 }
 # Inputs that are taken though no model declares them, and those that stand in for the prompt.
 HIDDEN = ALIASES | {
@@ -73,7 +75,8 @@ class TritonModel:
         self._version = version
         self._inputs = HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}
         declared = {t.name: datatype_name(t.data_type) for t in config.output}
-        self._outputs = declared | {theirs: declared[ours] for theirs, (ours, _) in OUTPUTS.items() if ours in declared}
+        renamed = {theirs: declared[ours] for theirs, (ours, _) in OUTPUTS.items() if ours in declared}
+        self._outputs = declared | renamed | DATATYPES | {"stop_reason": "BYTES"}
 
     def read(self, request: pb.ModelInferRequest, unary: bool = False) -> TritonCall | TritonStop:
         """The call that ``request`` is. A ``unary`` one is never streamed. Raises ``OctavoError`` with Triton's texts."""
@@ -92,7 +95,8 @@ class TritonModel:
         stream = _flag(tensors, "stream", False)
         prompts = read_prompts(tensors, _shape(request, "input_ids"))
         asked = ["text_output", *(name for name, flag in OPTIONAL_OUTPUTS.items() if _flag(tensors, flag, False))]
-        outputs = output_names(asked, given, {output.name for output in request.outputs})
+        listed = {output.name for output in request.outputs}
+        outputs = (*output_names(asked, given, listed), *asked_outputs(given, listed))
         return TritonCall(
             request=GenerateRequest(
                 model=self._name,
@@ -153,6 +157,6 @@ def _prefixes(tensors: Mapping[str, list[Element]], prompts: list[Prompt], strea
 
 def _with_needed_logprobs(sampling: SamplingParams, outputs: tuple[str, ...]) -> SamplingParams:
     """A cumulative logprob needs those of the chosen tokens."""
-    if sampling.logprobs is not None or not {"cumulative_logprob", "cum_log_probs"} & set(outputs):
+    if sampling.logprobs is not None or not ({"cumulative_logprob", "cum_log_probs"} | NEEDS_LOGPROBS) & set(outputs):
         return sampling
     return msgspec.structs.replace(sampling, logprobs=0)

@@ -18,6 +18,7 @@ from octavo.errors import NotFound, OctavoError, Overloaded
 from octavo.protocol.rejection import MAX_ID_BYTES, RejectedRequest
 from octavo.protocol.tensors import datatype_name
 from octavo.protocol.triton import TritonCall, TritonStop
+from octavo.protocol.trt_outputs import DATATYPES, data_of, shape_of
 from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
 from octavo.wire.varint import varint
@@ -37,8 +38,11 @@ _DATATYPES = {
     "num_input_tokens": "UINT32",
     "num_output_tokens": "UINT32",
     "token_ids": "INT32",
+    "stop_reason": "BYTES",
+    **DATATYPES,
 }
 
+_VARYING = {"token_ids", *DATATYPES}
 TokenText = Callable[[int], str]
 
 
@@ -51,14 +55,14 @@ class TritonReply:
         self._token_text = token_text
         self._prefixes = call.prefixes
         request = call.request
-        prompts = len(request.prompts)
+        self._prompts = prompts = len(request.prompts)
         self._head = pb.ModelInferResponse(model_name=request.model, model_version=str(request.version), id=call.id)
         self._starts = {final: _start_of(self._head, final) for final in (False, True)}
         for name in call.outputs:
             shape = [prompts] if name == "num_input_tokens" else [prompts * request.sampling.n]
             self._head.outputs.add(name=name, datatype=_DATATYPES[name], shape=shape)
         self._outputs = pb.ModelInferResponse(outputs=self._head.outputs).SerializeToString()
-        self._ids_at = call.outputs.index("token_ids") if "token_ids" in call.outputs else None
+        self._varying = [(place, name) for place, name in enumerate(call.outputs) if name in _VARYING]
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
         """The reply to ``ModelInfer``; ``chunk`` must be the whole answer."""
@@ -76,17 +80,21 @@ class TritonReply:
         return _INFER_RESPONSE + varint(len(response)) + response
 
     def _described(self, chunk: GenerateChunk) -> bytes:
-        """The field ``outputs``, which changes with the number of ids alone."""
-        if self._ids_at is None:
+        """The field ``outputs``, which changes with the number of tokens alone."""
+        if not self._varying:
             return self._outputs
         outputs = pb.ModelInferResponse(outputs=self._head.outputs)
-        outputs.outputs[self._ids_at].shape[:] = [_num_ids(chunk)]
+        self._shape(outputs, chunk)
         return outputs.SerializeToString()
+
+    def _shape(self, response: pb.ModelInferResponse, chunk: GenerateChunk) -> None:
+        for place, name in self._varying:
+            shape = [_num_ids(chunk)] if name == "token_ids" else shape_of(name, chunk, self._prompts)
+            response.outputs[place].shape[:] = shape
 
     def _fill(self, response: pb.ModelInferResponse, chunk: GenerateChunk) -> None:
         response.CopyFrom(self._head)
-        if self._ids_at is not None:
-            response.outputs[self._ids_at].shape[:] = [_num_ids(chunk)]
+        self._shape(response, chunk)
         response.raw_output_contents.extend([self._output(name, chunk) for name in self._call.outputs])
 
     def _output(self, name: str, chunk: GenerateChunk) -> bytes:
@@ -104,8 +112,12 @@ class TritonReply:
                 data = _pack("I", [len(token_ids) for token_ids in chunk.prompt_token_ids])
             case "token_ids":
                 data = _pack("i", [token_id for sample in samples for token_id in sample.token_ids])
-            case _:
+            case "num_output_tokens":
                 data = _pack("I", [len(sample.token_ids) for sample in samples])
+            case "stop_reason":
+                data = _strings(str(sample.stop_reason) for sample in samples)
+            case _:
+                data = data_of(name, chunk, self._prompts)
         return data
 
     def _texts(self, samples: Sequence[SampleDelta]) -> list[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as tritonclient
 
+from octavo.engine.messages import TokenLogprobs
 from octavo.errors import InvalidRequest, OctavoError, Unsupported
 from octavo.protocol.aliases import ALIASES, FLAGS, OPTIONS
 from octavo.protocol.rejection import RejectedRequest
@@ -61,7 +62,7 @@ def test_an_ensembles_request_is_understood(model):
         )
     )
     assert call.request.stream
-    assert call.outputs == ("text_output", "cum_log_probs")
+    assert call.outputs == ("text_output", "cum_log_probs", "output_log_probs")
     assert call.request.sampling == SamplingParams(
         max_tokens=7,
         stop=("END", "."),
@@ -93,6 +94,7 @@ def test_a_core_models_request_is_understood(model):
         )
     )
     assert (call.request.prompts, call.request.stream) == ([[5, 6, 7]], True)
+    assert call.outputs == ("text_output", "output_ids", "sequence_length")
     assert call.request.sampling == SamplingParams(max_tokens=9, top_k=1, top_p=0.5, seed=3)
 
 
@@ -238,3 +240,42 @@ def test_stop_needs_an_id_and_false_stops_nothing(model):
     assert model.read(request_of(stop=([False], "BOOL"))).request.prompts == ["hi"]
     with pytest.raises(InvalidRequest, match="got none of them"):
         model.read(request_of(text=None, stop=([False], "BOOL")))
+
+
+def test_words_of_one_token_stop(model):
+    lists = {"stop_words_list": ([[[7, 9, 0], [1, 2, -1]]], "INT32"), "bad_words_list": ([[[0], [-1]]], "INT32")}
+    call = model.read(request_of(**lists, end_id=([[2]], "INT32")))
+    assert call.request.sampling.stop_token_ids == (2, 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "text"),
+    [
+        ("stop_words_list", [[7, 8], [2, -1]], "must have one token each"),
+        ("stop_words_list", [[7, 8], [3, -1]], "must say where each word ends"),
+        ("stop_words_list", [[7, 8], [1, 1]], "must say where each word ends"),
+        ("bad_words_list", [[0], [1]], "is not supported yet"),
+    ],
+)
+def test_words_that_cannot_be_are_refused(model, name, rows, text):
+    with pytest.raises((InvalidRequest, Unsupported), match=text):
+        model.read(request_of(**{name: ([rows], "INT32")}))
+
+
+def test_outputs_with_an_element_per_token_are_padded_and_measured(model):
+    request = request_of(
+        text=None, text_input=(["a", "b"], "BYTES"), num_return_sequences=([2, 2], "INT32"), return_stop_reason=([True], "BOOL")
+    )
+    for name in ("output_ids", "sequence_length", "output_log_probs", "batch_index", "stop_reason"):
+        request.outputs.add(name=name)
+    call = model.read(request)
+    assert call.request.sampling.logprobs == 0
+    ids = [[1, 2, 3], [4], [], [5, 6]]
+    samples = [SampleDelta("", one, "stop", "end", -1.0, [TokenLogprobs([i], [-i / 2], [1]) for i in one]) for one in ids]
+    response = TritonReply(call, str).unary(GenerateChunk(samples, True, [[1], [1]]))
+    read = tritonclient.InferResult(response)
+    assert read.as_numpy("output_ids").tolist() == [[[1, 2, 3], [4, 0, 0]], [[0, 0, 0], [5, 6, 0]]]
+    assert read.as_numpy("output_log_probs")[0].tolist() == [[-0.5, -1.0, -1.5], [-2.0, 0.0, 0.0]]
+    assert read.as_numpy("sequence_length").tolist() == [[3, 1], [0, 2]]
+    assert read.as_numpy("batch_index").tolist() == [[0], [1]]
+    assert read.as_numpy("stop_reason").tolist() == [b"end"] * 4

@@ -46,6 +46,20 @@ def test_an_ensembles_client_is_answered(client: triton.InferenceServerClient) -
     assert said == ours
 
 
+def test_a_core_models_client_gets_token_ids(client: triton.InferenceServerClient) -> None:
+    given = tensors(input_ids=([104, 101], "INT32"), request_output_len=(5, "INT32"), runtime_top_k=(1, "INT32"))
+    ids = client.infer("tiny", given)
+    assert ids.as_numpy("output_ids").shape == (1, 1, 5)
+    assert ids.as_numpy("sequence_length").tolist() == [[5]]
+    listed = [triton.InferRequestedOutput(name) for name in ("output_ids", "output_log_probs", "batch_index")]
+    scored = client.infer("tiny", given, outputs=listed)
+    assert scored.as_numpy("output_ids").tolist() == ids.as_numpy("output_ids").tolist()
+    assert scored.as_numpy("output_log_probs").shape == (1, 1, 5)
+    assert (scored.as_numpy("output_log_probs") < 0).all()
+    assert scored.as_numpy("batch_index").tolist() == [[0]]
+    assert scored.as_numpy("text_output") is None
+
+
 def test_an_llm_api_client_streams(client: triton.InferenceServerClient) -> None:
     answers: queue.SimpleQueue = queue.SimpleQueue()
     client.start_stream(lambda result, error: answers.put((result, error)))
