@@ -1,6 +1,7 @@
 """What a stream says while there is nothing to tell, and how it ends when something goes wrong; the generation is played."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from starlette.routing import Route
 
 from octavo.errors import Cancelled, EngineDead, OctavoError, Overloaded
 from octavo.protocol.openai.chat import ChatAnswer, read_chat
+from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
 from octavo.serving.http import listen
 from octavo.serving.http.openai import stream
 from octavo.serving.ports import listener
@@ -47,12 +49,22 @@ class Played:
             self.put(Cancelled("Request was cancelled"))
 
 
+def chat() -> stream.Answer:
+    return ChatAnswer(read_chat(BODY), "r", 0, None)
+
+
+def responses() -> stream.Answer:
+    return ResponsesAnswer(read_responses(b'{"model": "m", "input": "Hi", "stream": true}'), "r", 0, None)
+
+
 @asynccontextmanager
-async def reading(played: Played) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def reading(
+    played: Played, words: Callable[[], stream.Answer] = chat
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """What a client reads of a stream that answers with what is played."""
 
     async def answer(_: Request) -> Response:
-        return stream.AnswerStream(ChatAnswer(read_chat(BODY), "r", 0, None), played)
+        return stream.AnswerStream(words(), played)
 
     taken = listener("127.0.0.1", 0)
     server = listen.HttpServer(Starlette(routes=[Route("/", answer)]), taken)
@@ -87,6 +99,20 @@ def test_a_long_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch)
 
     asyncio.run(run())
     assert played.cancelled
+
+
+def test_a_response_that_fails_says_so_in_its_last_event() -> None:
+    played = Played()
+
+    async def run() -> bytes:
+        async with reading(played, responses) as (reader, _):
+            played.put(piece("a"))
+            played.put(EngineDead("The engine is gone."))
+            return await reader.readuntil(b"0\r\n\r\n")
+
+    said = asyncio.run(run())
+    assert re.findall(rb"event: (\S+)\n", said)[-3:] == [b"response.output_text.delta", b"error", b"response.failed"]
+    assert b'"error":{"code":"server_error","message":"The engine is gone."}' in said.split(b"event: response.failed")[1]
 
 
 def test_what_fails_before_anything_was_said_has_a_status_of_its_own() -> None:

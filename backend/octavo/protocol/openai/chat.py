@@ -162,6 +162,7 @@ class ChatAnswer:
         self._speller = Speller(tokenizer, bool(body.return_tokens_as_token_ids))
         self._shows_logprobs, self._shows_ids = bool(body.logprobs), bool(body.return_token_ids)
         self._usage_at_end = options is not None and bool(options.include_usage)
+        self._usage: UnsetType | None = None if self._usage_at_end else UNSET
         self._usage_always = options is not None and bool(options.continuous_usage_stats)
         self._begun: set[int] = set()
         self._ended: set[int] = set()
@@ -184,22 +185,14 @@ class ChatAnswer:
 
     def piece(self, chunk: GenerateChunk) -> bytes:
         """The events that tell what is new, and after the last of it that it was."""
-        choices: list[_ChunkChoice] = []
-        first = not self._begun
+        events: list[bytes] = []
         for index, sample in enumerate(chunk.samples):
             if index not in self._ended and (sample.token_ids or sample.finish_reason is not None):
                 self._tokens += len(sample.token_ids)
-                self._add_choices(choices, index, sample)
-        usage: Usage | UnsetType | None = None if self._usage_at_end else UNSET
-        if self._usage_always:
-            usage = Usage.of(chunk, self._tokens)
-        chunks = [_Chunk(self._id, self._created, self._model, [choice], usage) for choice in choices]
-        if first and self._shows_ids and chunks:
-            chunks[0].prompt_token_ids = chunk.prompt_token_ids[0]
+                self._tell(events, chunk, index, sample)
         if chunk.final and self._usage_at_end:
-            chunks.append(_Chunk(self._id, self._created, self._model, [], Usage.of(chunk, self._tokens)))
-        events = b"".join([event(_encode(one)) for one in chunks])
-        return events + DONE if chunk.final else events
+            events.append(event(_encode(_Chunk(self._id, self._created, self._model, [], Usage.of(chunk, self._tokens)))))
+        return b"".join((*events, DONE)) if chunk.final else b"".join(events)
 
     def failure(self, error: OctavoError) -> bytes:
         """The events that end a stream that has begun."""
@@ -215,17 +208,24 @@ class ChatAnswer:
             sample.token_ids if self._shows_ids else UNSET,
         )
 
-    def _add_choices(self, choices: list[_ChunkChoice], index: int, sample: SampleDelta) -> None:
-        """The role, the text, the end: each in a choice of its own, as far as there is something to say."""
+    def _tell(self, events: list[bytes], chunk: GenerateChunk, index: int, sample: SampleDelta) -> None:
+        """The role, the text, the end: each in a chunk of its own, as far as there is something to say."""
         if index not in self._begun:
+            prompt = chunk.prompt_token_ids[0] if self._shows_ids and not self._begun else UNSET
             self._begun.add(index)
-            choices.append(_ChunkChoice(index, _Delta("assistant", "")))
+            events.append(self._event(chunk, _ChunkChoice(index, _Delta("assistant", "")), prompt))
         if sample.text or (sample.token_ids and (self._shows_logprobs or self._shows_ids)):
             ids = sample.token_ids if self._shows_ids else UNSET
-            choices.append(_ChunkChoice(index, _Delta(content=sample.text), self._logprobs(sample), token_ids=ids))
+            events.append(
+                self._event(chunk, _ChunkChoice(index, _Delta(UNSET, sample.text), self._logprobs(sample), token_ids=ids))
+            )
         if sample.finish_reason is not None:
             self._ended.add(index)
-            choices.append(_ChunkChoice(index, _Delta(), None, sample.finish_reason, sample.stop_reason))
+            events.append(self._event(chunk, _ChunkChoice(index, _Delta(), None, sample.finish_reason, sample.stop_reason)))
+
+    def _event(self, chunk: GenerateChunk, choice: _ChunkChoice, prompt: list[int] | UnsetType = UNSET) -> bytes:
+        usage = Usage.of(chunk, self._tokens) if self._usage_always else self._usage
+        return event(_encode(_Chunk(self._id, self._created, self._model, [choice], usage, prompt)))
 
     def _logprobs(self, sample: SampleDelta) -> ChatLogprobs | None:
         return self._speller.chat(sample.logprobs or ()) if self._shows_logprobs else None

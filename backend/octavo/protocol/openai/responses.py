@@ -216,9 +216,11 @@ class ResponsesAnswer:
     def failure(self, error: OctavoError) -> bytes:
         """The events that end a stream that has begun."""
         detail = error_detail(error)
+        events = [] if self._begun else self._beginning()
+        events.append(self._event(_Failed, "error", detail.code, detail.message, detail.param))
         self._response.status, self._response.error = "failed", ResponseError(detail.code or "server_error", detail.message)
-        told = self._event(_Failed, "error", detail.code, detail.message, detail.param)
-        return told + self._event(_OfResponse, "response.failed", self._response)
+        events.append(self._event(_OfResponse, "response.failed", self._response))
+        return b"".join(events)
 
     def _beginning(self) -> list[bytes]:
         self._begun = True
