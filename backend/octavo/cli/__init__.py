@@ -2,6 +2,7 @@
 
 import typer
 
+from octavo.cli.batch import batch
 from octavo.cli.bench import bench
 from octavo.cli.generate import chat, generate
 from octavo.cli.serve import serve
@@ -15,4 +16,5 @@ app = typer.Typer(
 app.command(cls=SwitchCommand)(serve)
 app.command()(generate)
 app.command()(chat)
+app.command()(batch)
 app.add_typer(bench, name="bench")

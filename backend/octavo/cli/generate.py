@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octavo.cli.local import MaxTokens, Model, Seed, Settings, Temperature, TopP, loaded
+from octavo.cli.local import INTERRUPTED, MaxTokens, Model, Seed, Settings, Temperature, TopP, loaded
 
 if TYPE_CHECKING:
     from octavo.offline.terminal import Chunks
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from octavo.text.request import Prompt
 
 _TEMPERATURE = 0.7
-_INTERRUPTED = 130
 
 
 def generate(
@@ -29,12 +28,12 @@ def generate(
     """Continue a text with a model that is loaded for it, as it comes."""
     text = sys.stdin.read() if prompt == "-" else prompt
     sampling = _sampling(max_tokens, temperature, top_p, seed)
-    with loaded(model, settings, "octavo generate") as thread:
+    with loaded(model, settings, "octavo generate") as (thread, _):
         from octavo.offline.terminal import Terminal
 
         shown = Terminal().show(_chunks(thread, text, sampling), text)
     if shown.interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def chat(
@@ -48,7 +47,7 @@ def chat(
 ) -> None:
     """Talk to a model that is loaded for it. Messages that are piped in, one a line, are answered too."""
     sampling = _sampling(max_tokens, temperature, top_p, seed)
-    with loaded(model, settings, "octavo chat") as thread:
+    with loaded(model, settings, "octavo chat") as (thread, _):
         from octavo.offline.terminal import Terminal
 
         Terminal().converse(lambda messages: _chunks(thread, messages, sampling), system)

@@ -1,17 +1,18 @@
 """What the commands that load a model of their own have in common: their flags, and how they say that it cannot be."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
-    from octavo.config import EngineConfig
     from octavo.offline.thread import EngineThread
+    from octavo.repository.direct import DirectModel
 
 REPOSITORY = Path("model_repository")
+INTERRUPTED = 130
 Model = Annotated[
     str | None,
     typer.Option(
@@ -25,36 +26,53 @@ TopP = Annotated[float, typer.Option(help="Only the likeliest tokens that have s
 Seed = Annotated[int | None, typer.Option(help="Makes an answer repeatable.")]
 
 
+class Loaded(NamedTuple):
+    """A running engine, and all names of its model."""
+
+    thread: "EngineThread"
+    names: list[str]
+
+
 @contextmanager
-def loaded(model: str | None, settings: str, command: str) -> "Iterator[EngineThread]":
-    """The engine of ``--model`` and ``--settings``. Errors that a user can mend end the command with their text."""
-    from octavo.errors import OctavoError
+def loaded(model: str | None, settings: str, command: str) -> "Iterator[Loaded]":
+    """The engine of ``--model`` and ``--settings``, with ``plain_errors``."""
+    from msgspec.structs import replace
+
+    from octavo.offline.engine import UNLIMITED
     from octavo.offline.thread import EngineThread
 
+    with plain_errors():
+        config, names = _chosen(model, settings, command)
+        with closing(EngineThread(replace(config, max_queue_size=UNLIMITED))) as thread:
+            yield Loaded(thread, names)
+
+
+@contextmanager
+def plain_errors() -> "Iterator[None]":
+    """Errors that a user can mend end the command with their text."""
+    from octavo.errors import OctavoError
+
     try:
-        thread = EngineThread(_config(model, settings, command))
-        try:
-            yield thread
-        finally:
-            thread.close()
+        yield
     except OctavoError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
 
 
-def _config(model: str | None, settings: str, command: str) -> "EngineConfig":
-    from octavo.repository.direct import direct_config
+def _chosen(model: str | None, settings: str, command: str) -> "DirectModel":
+    from octavo.repository.direct import DirectModel, direct_model
     from octavo.repository.repository import ModelRepository
 
     arguments = parsed_settings(settings)
     if model is not None:
-        return direct_config({**arguments, "model": model}, command)
+        return direct_model({**arguments, "model": model}, command)
     if arguments:
         raise typer.BadParameter("needs --model: a model of a repository has settings of its own.", param_hint="--settings")
     models = ModelRepository([REPOSITORY]) if REPOSITORY.is_dir() else None
     if models is None or not models.names():
         raise typer.BadParameter("must say which model to load: there is none in ./model_repository.", param_hint="--model")
-    return models.spec(models.names()[0])[-1].engine
+    spec = models.spec(models.names()[0])[-1]
+    return DirectModel(spec.engine, [spec.name, *spec.aliases])
 
 
 def parsed_settings(settings: str) -> dict[str, object]:

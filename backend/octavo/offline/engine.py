@@ -24,6 +24,8 @@ from octavo.text.tokenizer import Tokenizer, load_tokenizer
 log = logging.getLogger(__name__)
 # So many prompts are tokenised before the engine hears of them and the loop turns.
 _SENT_TOGETHER = 64
+# A queue that has no other clients need not be limited.
+UNLIMITED = 2**31 - 1
 
 
 class Completion(NamedTuple):
@@ -78,6 +80,14 @@ class OfflineEngine(Observer):
         try:
             async for chunk in generation:
                 yield chunk
+        finally:
+            generation.cancel()
+
+    async def answer(self, request: GenerateRequest) -> GenerateChunk:
+        """The whole answer to a request that does not stream. Raises as ``stream`` does."""
+        generation = self.generate(request)
+        try:
+            return await anext(generation)
         finally:
             generation.cancel()
 

@@ -11,13 +11,13 @@ import msgspec
 
 from octavo.errors import InvalidRequest, Unsupported
 from octavo.offline.conversations import Message, Spelling, spell
-from octavo.offline.engine import Completion
+from octavo.offline.engine import UNLIMITED, Completion
 from octavo.offline.outputs import RequestOutput, read_output
 from octavo.offline.progress import Progress
 from octavo.offline.prompts import Given, PromptType, read_prompts
 from octavo.offline.thread import EngineThread
 from octavo.offline.tokenizer import for_transformers
-from octavo.repository.direct import direct_config
+from octavo.repository.direct import direct_model
 from octavo.sampling import SamplingParams
 from octavo.text.request import GenerateRequest
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
     from transformers import PreTrainedTokenizerFast
 
-_UNLIMITED = 2**31 - 1
 Sampling = SamplingParams | Sequence[SamplingParams] | None
 
 
@@ -39,7 +38,7 @@ class LLM:
 
     def __init__(self, model: str | Path, **arguments: Any) -> None:
         """Load the model and wait until it is ready. Raises ``LoadFailed``."""
-        config = direct_config({"max_queue_size": _UNLIMITED, **arguments, "model": model}, "LLM()")
+        config = direct_model({"max_queue_size": UNLIMITED, **arguments, "model": model}, "LLM()").engine
         self._thread = EngineThread(config)
         self._name = config.name
         self._ids = itertools.count()

@@ -1,7 +1,8 @@
-"""Engine arguments that a caller gives directly, as vLLM's ``LLM`` takes them -> ``EngineConfig``. No repository is involved."""
+"""Engine arguments that a caller gives directly, as vLLM's ``LLM`` takes them -> ``DirectModel``. No repository is involved."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from octavo.config import EngineConfig
 from octavo.repository.paths import can_reach
@@ -12,15 +13,22 @@ from octavo.repository.spec import engine_config
 _ROOT = Path("/")
 
 
-def direct_config(arguments: Mapping[str, object], source: str) -> EngineConfig:
-    """The settings of one engine. ``source`` is what gives the arguments, as it stands in a sentence. Raises ``LoadFailed``.
+class DirectModel(NamedTuple):
+    """The settings of one engine, and all names of its model, its own first."""
+
+    engine: EngineConfig
+    names: list[str]
+
+
+def direct_model(arguments: Mapping[str, object], source: str) -> DirectModel:
+    """What ``arguments`` ask for. ``source`` is what gives them, as it stands in a sentence. Raises ``LoadFailed``.
 
     Its ``model`` is a folder or file, relative to the working directory, or whatever else a ``model.json`` may name.
     """
     name = _name(str(arguments["model"]))
     settings = read_settings({key: _plain(value) for key, value in arguments.items()}, name, source)
     found = find_source(settings, Asker(name, Path.cwd(), _ROOT, source))
-    return engine_config(name, 1, settings, found, settings.device)
+    return DirectModel(engine_config(name, 1, settings, found, settings.device), [name, *settings.served_model_name])
 
 
 def _name(model: str) -> str:

@@ -7,7 +7,7 @@ import torch
 
 from octavo.config import WeightsFormat
 from octavo.errors import LoadFailed
-from octavo.repository.direct import direct_config
+from octavo.repository.direct import direct_model
 
 CALLER = "LLM()"
 
@@ -24,19 +24,19 @@ def snapshot(tmp_path: Path) -> Path:
 def test_a_folder_absolute_or_relative(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(snapshot)
     for model in (snapshot, str(snapshot), "../tiny", "."):
-        config = direct_config({"model": model}, CALLER)
+        config = direct_model({"model": model}, CALLER).engine
         assert (config.name, Path(config.weights).resolve(), config.weights_format) == ("tiny", snapshot, WeightsFormat.SAFETENSORS)
 
 
 def test_a_file(snapshot: Path) -> None:
     file = snapshot / "Some-Model.Q4_0.gguf"
     file.touch()
-    config = direct_config({"model": file, "tokenizer": snapshot}, CALLER)
+    config = direct_model({"model": file, "tokenizer": snapshot}, CALLER).engine
     assert (config.name, config.weights, config.tokenizer) == ("Some-Model.Q4_0", str(file), str(snapshot))
 
 
 def test_arguments_reach_the_engine(snapshot: Path) -> None:
-    config = direct_config({"model": snapshot, "dtype": torch.float16, "max_num_seqs": 7, "enforce_eager": True}, CALLER)
+    config = direct_model({"model": snapshot, "dtype": torch.float16, "max_num_seqs": 7, "enforce_eager": True}, CALLER).engine
     assert (config.dtype, config.max_num_seqs, config.device) == ("float16", 7, "auto")
 
 
@@ -53,4 +53,9 @@ def test_arguments_reach_the_engine(snapshot: Path) -> None:
 )
 def test_what_is_wrong_is_said_of_the_caller(arguments: dict, says: str) -> None:
     with pytest.raises(LoadFailed, match=says):
-        direct_config(arguments, CALLER)
+        direct_model(arguments, CALLER)
+
+
+def test_all_names(snapshot: Path) -> None:
+    assert direct_model({"model": snapshot}, CALLER).names == ["tiny"]
+    assert direct_model({"model": snapshot, "served_model_name": ["a", "b"]}, CALLER).names == ["tiny", "a", "b"]

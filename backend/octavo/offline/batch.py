@@ -1,0 +1,113 @@
+"""``Batch``: an OpenAI batch on one engine: each line is answered as a server would have answered it. Knows no file."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+from octavo.errors import ErrorKind, InvalidRequest, NotFound, OctavoError, shown
+from octavo.offline.batch_files import Line
+from octavo.offline.engine import OfflineEngine
+from octavo.protocol.openai.batch import BatchCall, answered, read_call, unreadable
+from octavo.protocol.openai.chat import ChatAnswer, read_chat
+from octavo.protocol.openai.completions import CompletionAnswer, read_completion
+from octavo.protocol.openai.errors import FieldError, error_body, no_such_route
+from octavo.protocol.openai.fields import Generating
+from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
+from octavo.serving.http.openai.errors import STATUSES
+from octavo.text.request import GenerateChunk
+from octavo.text.tokenizer import Tokenizer
+
+# What is no fault of a line's: the run ends, and the next one asks again.
+_FATAL = {ErrorKind.ENGINE_DEAD, ErrorKind.DRAINING, ErrorKind.CANCELLED}
+_OK, _NO_ROUTE = 200, 404
+
+
+class _Dialect(NamedTuple):
+    read: Callable[[bytes], Generating]
+    answer: Callable[[Any, str, int, Tokenizer], Any]
+
+
+_DIALECTS = {
+    "/v1/chat/completions": _Dialect(read_chat, ChatAnswer),
+    "/v1/completions": _Dialect(read_completion, CompletionAnswer),
+    "/v1/responses": _Dialect(read_responses, ResponsesAnswer),
+}
+
+
+class Answered(NamedTuple):
+    """One line's answer, to be written; ``tokens`` were generated for it."""
+
+    line: bytes
+    ok: bool
+    tokens: int = 0
+
+
+_Done: TypeAlias = "asyncio.Queue[Answered | asyncio.Task[None]]"
+
+
+class Batch:
+    """The lines of one batch. ``names``: what their bodies may call the model."""
+
+    def __init__(self, engine: OfflineEngine, names: list[str]) -> None:
+        """Answer with ``engine``."""
+        self._engine, self._names = engine, names
+
+    async def run(self, lines: Iterator[Line]) -> AsyncGenerator[Answered]:
+        """The answers to ``lines``, as they end. Raises ``OctavoError`` if the engine cannot answer any more."""
+        done: _Done = asyncio.Queue()
+        # Twice as many as run at once, so that some always wait.
+        workers = [asyncio.create_task(self._work(lines, done)) for _ in range(2 * self._engine.config.max_num_seqs)]
+        for worker in workers:
+            worker.add_done_callback(done.put_nowait)
+        working = len(workers)
+        try:
+            while working:
+                item = await done.get()
+                if isinstance(item, Answered):
+                    yield item
+                else:
+                    item.result()
+                    working -= 1
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self, lines: Iterator[Line], done: _Done) -> None:
+        for line in lines:
+            done.put_nowait(await self._answer(line))
+
+    async def _answer(self, line: Line) -> Answered:
+        try:
+            call = read_call(line.content)
+        except InvalidRequest as error:
+            return Answered(unreadable(line.number, error), ok=False)
+        request_id = secrets.token_hex(16)
+        dialect = _DIALECTS.get(call.url)
+        if dialect is None or call.method != "POST":
+            text = f"Invalid URL ({shown(call.method)} {shown(call.url)})"
+            return Answered(answered(line.number, call, _NO_ROUTE, request_id, no_such_route(text)), ok=False)
+        try:
+            body, chunk = await self._generate(dialect, call, request_id)
+        except OctavoError as error:
+            if error.kind in _FATAL:
+                raise
+            return Answered(answered(line.number, call, STATUSES[error.kind], request_id, error_body(error)), ok=False)
+        whole = dialect.answer(body, request_id, int(time.time()), self._engine.tokenizer).whole(chunk)
+        tokens = sum(len(sample.token_ids) for sample in chunk.samples)
+        return Answered(answered(line.number, call, _OK, request_id, whole), ok=True, tokens=tokens)
+
+    async def _generate(self, dialect: _Dialect, call: BatchCall, request_id: str) -> tuple[Generating, GenerateChunk]:
+        config, body = self._engine.config, dialect.read(bytes(call.body))
+        if body.model not in self._names:
+            raise NotFound(f"The model '{shown(body.model)}' does not exist; this one is called '{self._names[-1]}'.")
+        if body.stream:
+            raise FieldError(
+                "stream must be false or left out, because a line of a batch is answered whole.", "stream", "invalid_value"
+            )
+        try:
+            return body, await self._engine.answer(body.request(config.name, config.version, request_id))
+        except OctavoError as error:
+            raise body.named(error) from None
