@@ -30,6 +30,10 @@ class WaitingRunner:
         self.waited = 0.0
         self._runner = runner
 
+    def prepare(self) -> bool:
+        """See ``Runner``."""
+        return self._runner.prepare()
+
     def launch(self, step: StepInput) -> "WaitedStep":
         """As the runner does."""
         return WaitedStep(self._runner.launch(step), self)

@@ -39,6 +39,10 @@ class Runner(Protocol):
         """Have one step computed after those launched before."""
         ...
 
+    def prepare(self) -> bool:
+        """Use a moment in which nothing else is to be done for what would hold up a later step; False if there is nothing left."""
+        ...
+
 
 class EngineCore:
     """One engine's life between being loaded and being done."""
@@ -56,6 +60,8 @@ class EngineCore:
         endpoint.watch(control.socket)
         while True:
             if self.scheduler.idle:
+                while not endpoint.has_something() and self._runner.prepare():
+                    pass
                 endpoint.wait()
             for client, command in endpoint.commands():
                 self.handle(client, command)

@@ -41,6 +41,10 @@ class Endpoint:
         """Sleep until there is something to read."""
         self._poller.poll()
 
+    def has_something(self) -> bool:
+        """Whether ``wait`` would return at once."""
+        return bool(self._poller.poll(0))
+
     def commands(self) -> Iterator[tuple[bytes, EngineCommand]]:
         """What has arrived, as (front end, command); a malformed frame is logged and dropped."""
         while True:

@@ -59,6 +59,13 @@ class StepGraphs:
         for shape in self._shapes.largest if trial else [*self._shapes.largest, *self._shapes.first]:
             self._capture(shape)
 
+    def capture_one(self) -> bool:
+        """Capture a shape that has not come up yet; False if there is none."""
+        shape = next((shape for shape in [*self._shapes.chunks, *self._shapes.decodes] if shape not in self._graphs), None)
+        if shape is not None:
+            self._capture(shape)
+        return shape is not None
+
     def covers(self, step: StepInput) -> bool:
         """Whether there is a shape for ``step``, and nobody wants a prompt scored."""
         return not self._table.prompts and self._shapes.of(step) is not None

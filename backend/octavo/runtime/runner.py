@@ -97,6 +97,10 @@ class ModelRunner:
             return self._replay(self._graphs, step)
         return self._steps.compute(step)
 
+    def prepare(self) -> bool:
+        """Capture the graphs of one more shape; False if there are all."""
+        return self._graphs is not None and self._graphs.capture_one()
+
     def _replay(self, graphs: StepGraphs, step: StepInput) -> LaunchedStep:
         picks = np.flatnonzero(step.samples)
         asked = self._steps.sampler.edit(graphs.forward(step), step.rows[picks], step.context_lens[picks])

@@ -1,9 +1,11 @@
 """The step loop, without sockets."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from octavo.engine.core import EngineCore
-from octavo.engine.messages import Submit
+from octavo.engine.messages import EngineFrame, Submit
 from octavo.engine.pacing import LEAST
 
 from .fakes import FakeRunner, make_config, make_info, make_request
@@ -22,3 +24,48 @@ def test_chunks_follow_the_time_that_steps_take(runs_ahead: int) -> None:
         core.step()
     assert core.scheduler.pacer is not None
     assert core.scheduler.pacer.limit > LEAST
+
+
+class Finished(Exception):
+    """Ends a loop that has no end."""
+
+
+class Door:
+    """Front ends and supervisor at once. A request arrives while the engine is preparing for the ``after``-th time."""
+
+    socket = None
+
+    def __init__(self, runner: FakeRunner, after: int) -> None:
+        self.runner, self.after, self.prepared_when_served = runner, after, None
+
+    def watch(self, socket: None) -> None:
+        pass
+
+    def has_something(self) -> bool:
+        return self.runner.unprepared <= self.after and not self.runner.steps
+
+    def wait(self) -> None:
+        if self.runner.steps:
+            raise Finished
+
+    def commands(self) -> Iterator[tuple[bytes, Submit]]:
+        if not self.runner.steps:
+            yield b"1.1", Submit([make_request(1, max_tokens=3, ignore_eos=True)])
+
+    def orders(self) -> Iterator[None]:
+        return iter(())
+
+    def send(self, frames: dict[bytes, EngineFrame]) -> list[bytes]:
+        if frames and self.prepared_when_served is None:
+            self.prepared_when_served = self.runner.unprepared
+        return []
+
+
+def test_an_idle_engine_prepares_until_a_request_comes() -> None:
+    runner = FakeRunner(make_info(num_pages=128))
+    runner.unprepared = 10
+    door = Door(runner, after=7)
+    with pytest.raises(Finished):
+        EngineCore(make_config(), runner).run(door, door)
+    assert door.prepared_when_served == 7
+    assert runner.unprepared < 0  # and goes on with it afterwards
