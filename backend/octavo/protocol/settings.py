@@ -139,6 +139,8 @@ def _number(name: str, values: list[str]) -> int | None:
     least, most = _NUMBERS[name]
     if not _INTEGER.fullmatch(values[0]):
         raise InvalidRequest(f"Unable to parse '{name}', got: {shown(values[0])}")
+    if least < 0 and int(values[0]) < least:
+        raise InvalidRequest(f"Unable to parse '{name}'. Expecting value >= {least}, got: {values[0]}")
     if not least <= int(values[0]) <= _LARGEST:
         raise InvalidRequest(f"Unable to parse '{name}', value is out of range [ {least}, {most} ], got: {values[0]}")
     return int(values[0])

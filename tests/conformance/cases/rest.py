@@ -148,7 +148,18 @@ HTTP: dict[str, Case] = {
     "generate streamed with the prompt": _post(LLM + "generate_stream", _prompt(stream=True, exclude_input_in_output=False)),
     "generate streamed of an unknown model": _post("/v2/models/nope/generate_stream", _prompt()),
     "trace settings": _get("/v2/trace/setting"),
+    "trace settings of a model": _get("/v2/models/llm/trace/setting"),
+    "trace settings of an unknown model": _get("/v2/models/nope/trace/setting"),
+    "trace rate": _post("/v2/trace/setting", {"trace_rate": "10"}),
+    "trace rate back": _post("/v2/trace/setting", {"trace_rate": None}),
+    "trace rate that is no number": _post("/v2/trace/setting", {"trace_rate": "x"}),
+    "trace file": _post("/v2/trace/setting", {"trace_file": "/tmp/octavo_no_such_file"}),
     "log settings": _get("/v2/logging"),
+    "log verbose": _post("/v2/logging", {"log_verbose_level": 1}),
+    "log quiet": _post("/v2/logging", {"log_verbose_level": 0}),
+    "log of the wrong type": _post("/v2/logging", {"log_info": "x"}),
+    "log of an unknown format": _post("/v2/logging", {"log_format": "nope"}),
+    "log file": _post("/v2/logging", {"log_file": "/tmp/octavo_no_such_file"}),
     "shared memory": _get("/v2/systemsharedmemory/status"),
 }
 CASES = {f"http: {name}": case for name, case in HTTP.items()}

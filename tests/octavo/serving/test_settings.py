@@ -151,7 +151,8 @@ def test_a_models_trace_settings_stand_before_the_servers(guarded: Server, admin
     [
         ({"trace_rate": "x"}, 400, "Unable to parse 'trace_rate', got: x"),
         ({"trace_rate": ["1", "2"]}, 400, "expect only 1 value for 'trace_rate'"),
-        ({"trace_count": "-2"}, 400, "Unable to parse 'trace_count', value is out of range [ -1, 2147483647 ], got: -2"),
+        ({"trace_count": "-2"}, 400, "Unable to parse 'trace_count'. Expecting value >= -1, got: -2"),
+        ({"trace_rate": "-1"}, 400, "Unable to parse 'trace_rate', value is out of range [ 0, 4294967295 ], got: -1"),
         ({"trace_level": ["OFF", "TIMESTAMPS"]}, 400, "Expect only one trace level 'OFF' is specified"),
         ({"trace_level": ["TIMESTAMPS"]}, 400, "Attempting to set invalid trace setting :trace file name is not given"),
         ({"trace_file": "/tmp/x"}, 501, "trace file location can not be updated through network protocol"),
