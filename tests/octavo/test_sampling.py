@@ -1,5 +1,7 @@
 """``SamplingParams``: vLLM's defaults, and every value out of range refused by name."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -7,7 +9,7 @@ from octavo.errors import InvalidRequest, Unsupported
 from octavo.sampling import NOT_SERVED, SamplingParams
 
 REFUSED = {
-    "n": [0, 129],
+    "n": [0, 1025],
     "temperature": [-0.1, float("nan"), float("inf")],
     "top_p": [0.0, 1.01, -1.0, float("nan")],
     "top_k": [-2],
@@ -20,7 +22,7 @@ REFUSED = {
     "logprobs": [-1],
     "prompt_logprobs": [-1],
     "seed": [2**64, -(2**63) - 1],
-    "stop": [("",), ("x",) * 33, ("x" * 1025,)],
+    "stop": [("",), ("x",) * 1025, ("x" * (2**16 + 1),)],
     "logit_bias": [{1: float("inf")}, {1: float("nan")}, {1: 1e39}, {1: -1e39}, dict.fromkeys(range(1025), 1.0)],
 }
 
@@ -39,7 +41,7 @@ def test_contradictions_are_refused() -> None:
 
 
 def test_the_edges_are_accepted() -> None:
-    SamplingParams(n=128, temperature=1e4, top_p=1.0, top_k=-1, min_p=1.0, seed=2**64 - 1, max_tokens=1, logprobs=0)
+    SamplingParams(n=1024, temperature=1e4, top_p=1.0, top_k=-1, min_p=1.0, seed=2**64 - 1, max_tokens=1, logprobs=0)
 
 
 def test_crosses_a_socket_unchanged() -> None:
@@ -81,3 +83,8 @@ def test_a_changed_field_is_checked_when_it_is_made_anew() -> None:
     params.temperature = -1.0
     with pytest.raises(ValueError, match="temperature"):
         msgspec.structs.replace(params)
+
+
+def test_the_page_names_what_is_not_served() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "offline.md").read_text(encoding="utf-8")
+    assert [name for name in NOT_SERVED if f"`{name}`" not in page] == []

@@ -36,6 +36,12 @@ def test_a_quick_start_prints_a_sensible_answer(served: Server, door: str) -> No
     assert "Paris" in done.stdout
 
 
+def test_the_quick_start_without_a_server_does_too() -> None:
+    done = subprocess.run([sys.executable, "-c", block("python", "LLM(")], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("The capital of France is Paris")
+
+
 def test_every_curl_does_what_it_says(served: Server) -> None:
     script = block("sh", HTTP).replace(HTTP, served.http).replace(METRICS, served.metrics).replace("curl ", "curl -sSf ")
     done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=120, check=False)
