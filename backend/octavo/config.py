@@ -1,4 +1,7 @@
-"""``EngineConfig``: all that one engine is told about its model and its limits. Read by every floor; knows none of them."""
+"""``EngineConfig``: all that one engine is told about its model and its limits; ``RequestLimits``: those of one request.
+
+Read by every floor; knows none of them.
+"""
 
 from enum import StrEnum
 
@@ -52,3 +55,21 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_logprobs: int = 20
     max_queue_size: int = 1024
     hf_overrides: dict[str, bool | int | float | str | list | dict | None] = {}
+
+
+class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that one request may have of something, whatever model it is for.
+
+    ``elements`` is of any one input tensor, ``samples`` is ``n``, ``stops`` and ``stop_characters`` are the stop strings and the
+    length of each.
+    """
+
+    inputs: int = 32
+    outputs: int = 32
+    elements: int = 1 << 22
+    samples: int = 128
+    stops: int = 32
+    stop_characters: int = 1024
+
+
+DEFAULT_LIMITS = RequestLimits()

@@ -8,9 +8,10 @@ import msgspec
 
 from octavo.errors import InvalidRequest, Unsupported
 
-MAX_SAMPLES = 128
-MAX_STOPS = 32
-MAX_STOP_CHARACTERS = 1024
+# What no limit of a server can go beyond.
+MAX_SAMPLES = 1024
+MAX_STOPS = 1024
+MAX_STOP_CHARACTERS = 1 << 16
 MAX_LOGIT_BIASES = 1024
 # Logits are float32: within these bounds none of them, however it is scaled, becomes infinite, and no difference NaN.
 LARGEST_FACTOR = 1e4

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from octavo.sampling import MAX_SAMPLES, MAX_STOP_CHARACTERS, MAX_STOPS
 from octavo.serving.options import CompressionLevel, LogFormat, ModelControlMode
 
 
@@ -78,6 +79,13 @@ GrpcMaxMetadata = Annotated[int, _limits(min=1024, help="Most bytes of a call's 
 GrpcMaxStreams = Annotated[int, _limits(min=1, help="Calls at once on one connection.")]
 GrpcMaxRequests = Annotated[int, _limits(min=1, help="Open requests on one stream before it is read further.")]
 HttpMaxInput = Annotated[int, _limits(min=1, help="Largest body over HTTP in bytes, unpacked.")]
+HttpMaxHeader = Annotated[int, _limits(min=1024, help="Most bytes of an HTTP request's first line and header fields.")]
+MaxInputs = Annotated[int, _limits(min=1, help="Input tensors of a request.")]
+MaxOutputs = Annotated[int, _limits(min=1, help="Requested outputs of a request.")]
+MaxElements = Annotated[int, _limits(min=1, help="Elements of one input tensor.")]
+MaxSamples = Annotated[int, _limits(min=1, max=MAX_SAMPLES, help="Samples of a prompt (n).")]
+MaxStops = Annotated[int, _limits(min=1, max=MAX_STOPS, help="Stop strings of a request.")]
+MaxStopLength = Annotated[int, _limits(min=1, max=MAX_STOP_CHARACTERS, help="Characters of one stop string.")]
 MaxResponseBuffer = Annotated[int, _limits(min=1024, help="Bytes of answers that a stream leaves unread before it is cancelled.")]
 
 TraceConfig = Annotated[

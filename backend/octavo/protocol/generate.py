@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.errors import InvalidRequest, shown
 from octavo.protocol.aliases import OPTIONS
 from octavo.protocol.json_body import decode, parameter
-from octavo.protocol.json_tensors import elements, packed
+from octavo.protocol.json_tensors import at_least, elements, packed
 from octavo.protocol.json_tensors import unpacked as values_of
 from octavo.protocol.parameters import MAX_PARAMETERS, read_sampling_json
 from octavo.protocol.rejection import check_count
 from octavo.protocol.sampling_fields import MAX_JSON_BYTES
-from octavo.protocol.tensors import datatype_name, text_of
+from octavo.protocol.tensors import check_elements, datatype_name, text_of
 from octavo.protocol.triton import HIDDEN
 from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.wire import mc, pb
@@ -44,7 +45,7 @@ class GenerateCall(NamedTuple):
     details: bool
 
 
-def read_generate(body: bytes, config: mc.ModelConfig, version: str) -> GenerateCall:
+def read_generate(body: bytes, config: mc.ModelConfig, version: str, limits: RequestLimits = DEFAULT_LIMITS) -> GenerateCall:
     """The call that ``body`` is, for the model of ``config``. Raises ``InvalidRequest`` with Triton's texts."""
     members = decode(_BODY, body)
     check_count(len(members), MAX_PARAMETERS, "keys")
@@ -52,6 +53,9 @@ def read_generate(body: bytes, config: mc.ModelConfig, version: str) -> Generate
     check_count(len(nested), MAX_PARAMETERS, NESTED)
     request_id = _id(members.pop("id", None))
     members |= nested
+    datatypes = {tensor.name: datatype_name(tensor.data_type) for tensor in config.input}
+    for name, value in members.items():
+        check_elements(name, at_least(datatypes.get(name, "BYTES"), value), limits)
     details = _flag("details", members.pop("details", None))
     return GenerateCall(_request(members, config, version, request_id, details), details)
 

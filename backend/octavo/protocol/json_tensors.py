@@ -48,6 +48,11 @@ def elements(name: str, datatype: str, data: msgspec.Raw) -> list[Any]:
         raise InvalidRequest(f"Unable to parse 'data': attempt to access JSON non-{kind_name} as {kind_name}") from None
 
 
+def at_least(datatype: str, data: msgspec.Raw) -> int:
+    """How many elements ``data`` has, as far as that can be told without reading them: of strings, one."""
+    return 1 if datatype == "BYTES" else bytes(data).count(b",") + 1
+
+
 def packed(name: str, datatype: str, values: list[Any]) -> bytes:
     """``values`` as a tensor's bytes. Raises ``InvalidRequest`` for numbers that the type cannot hold."""
     if datatype == "BYTES":

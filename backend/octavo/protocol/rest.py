@@ -8,12 +8,13 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.errors import InvalidRequest, shown
 from octavo.protocol.json_body import decode, parameter
-from octavo.protocol.json_tensors import MISFIT, elements, packed, unpacked
+from octavo.protocol.json_tensors import MISFIT, at_least, elements, packed, unpacked
 from octavo.protocol.parameters import MAX_PARAMETERS
 from octavo.protocol.rejection import RejectedRequest, check_count, prefixed
-from octavo.protocol.tensors import MAX_TENSORS
+from octavo.protocol.tensors import check_counts, check_elements
 from octavo.wire import pb
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -73,7 +74,9 @@ def header_length(value: str | None, body_length: int) -> int:
     return int(value)
 
 
-def read_infer(body: bytes, json_length: int, model: str, version: str, num_inputs: int) -> tuple[pb.ModelInferRequest, Binary]:
+def read_infer(
+    body: bytes, json_length: int, model: str, version: str, num_inputs: int, limits: RequestLimits = DEFAULT_LIMITS
+) -> tuple[pb.ModelInferRequest, Binary]:
     """The request in ``body`` and how it wants its outputs. Raises ``InvalidRequest`` with Triton's texts."""
     if json_length == 0:
         # Triton takes such a body as the data of a model's only input.
@@ -83,8 +86,7 @@ def read_infer(body: bytes, json_length: int, model: str, version: str, num_inpu
             f"'{shown(model)}' model configuration",
         )
     parsed = decode(_REQUEST, body[:json_length])
-    check_count(len(parsed.inputs), MAX_TENSORS, "inputs")
-    check_count(len(parsed.outputs), MAX_TENSORS, "requested outputs")
+    check_counts(len(parsed.inputs), len(parsed.outputs), limits)
     check_count(len(parsed.parameters), MAX_PARAMETERS, "parameters")
     request = pb.ModelInferRequest(model_name=model, model_version=version, id=parsed.id)
     for name, value in parsed.parameters.items():
@@ -93,6 +95,7 @@ def read_infer(body: bytes, json_length: int, model: str, version: str, num_inpu
         request.parameters[name].CopyFrom(parameter(name, value))
     at = json_length
     for tensor in parsed.inputs:
+        check_elements(tensor.name, math.prod(tensor.shape), limits)
         at = _add_input(request, tensor, body, at, model)
     if at != len(body):
         raise InvalidRequest(f"unexpected additional input data for model '{shown(model)}'")
@@ -128,6 +131,8 @@ def _add_input(request: pb.ModelInferRequest, tensor: _Input, body: bytes, at: i
         return at
     size = _member(tensor.parameters, "binary_data_size", _SIZE, "unsigned-integer")
     if size is None:
+        if at_least(tensor.datatype, tensor.data) > max(math.prod(tensor.shape), 1):
+            raise InvalidRequest(MISFIT)
         values = elements(tensor.name, tensor.datatype, tensor.data)
         if len(values) != math.prod(tensor.shape):
             raise InvalidRequest(MISFIT)

@@ -9,14 +9,13 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.errors import InvalidRequest, NotFound, shown
 from octavo.protocol.rejection import RejectedRequest, check_count, prefixed
 from octavo.protocol.strings import StringTensor
 from octavo.wire import mc, pb
 
-MAX_TENSORS = 32
 MAX_DIMS = 8
-MAX_ELEMENTS = 1 << 22
 # Types of one size, with their code for ``struct``. FP16 and BF16 are absent: no model here takes them.
 _CODES = {
     "BOOL": "?",
@@ -82,13 +81,16 @@ def check_outputs(model: str, outputs: Iterable[pb.ModelInferRequest.InferReques
             raise InvalidRequest(f"class result not available for output due to unsupported type '{known[output.name]}'")
 
 
-def read_inputs(model: str, request: pb.ModelInferRequest, specs: Mapping[str, TensorSpec]) -> dict[str, list[Element]]:
+def read_inputs(
+    model: str, request: pb.ModelInferRequest, specs: Mapping[str, TensorSpec], limits: RequestLimits = DEFAULT_LIMITS
+) -> dict[str, list[Element]]:
     """The elements of every input, by name. Raises ``RejectedRequest`` or, for damaged strings, ``InvalidRequest``."""
     _check_repeats(request)
     data = [_data(model, request, place, tensor) for place, tensor in enumerate(request.inputs)]
     _check_number(model, request, specs)
     for tensor, raw in zip(request.inputs, data, strict=True):
         _check_tensor(model, request.id, tensor, specs, raw)
+        check_elements(tensor.name, math.prod(tensor.shape), limits)
     return {tensor.name: _elements(model, request.id, tensor, raw) for tensor, raw in zip(request.inputs, data, strict=True)}
 
 
@@ -100,10 +102,16 @@ def text_of(name: str, element: Element) -> str:
         raise InvalidRequest(f"The input '{name}' must be valid UTF-8, but byte {error.start} is not.") from error
 
 
-def check_counts(request: pb.ModelInferRequest) -> None:
-    """Refuse more tensors than any model here has, before anything is done for each."""
-    check_count(len(request.inputs), MAX_TENSORS, "inputs")
-    check_count(len(request.outputs), MAX_TENSORS, "requested outputs")
+def check_counts(inputs: int, outputs: int, limits: RequestLimits) -> None:
+    """Refuse more tensors than a request may have, before anything is done for each."""
+    check_count(inputs, limits.inputs, "inputs")
+    check_count(outputs, limits.outputs, "requested outputs")
+
+
+def check_elements(name: str, count: int, limits: RequestLimits) -> None:
+    """Refuse a tensor of more elements than one may have, before any of them is read."""
+    if count > limits.elements:
+        raise RejectedRequest(f"The input '{shown(name)}' must have at most {limits.elements} elements, got {count}.")
 
 
 def _check_repeats(request: pb.ModelInferRequest) -> None:
@@ -182,8 +190,6 @@ def _check_tensor(
         if given != expected:
             text = f"input byte size mismatch for input '{name}' for model '{model}'. Expected {expected}, got {given}"
             raise prefixed(request_id, text)
-    if (count := math.prod(shape)) > MAX_ELEMENTS:
-        raise RejectedRequest(f"The input '{name}' must have at most {MAX_ELEMENTS} elements, got {count}.")
 
 
 def _fits_batched(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:

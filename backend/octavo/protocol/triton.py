@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.errors import InvalidRequest, Unsupported
 from octavo.protocol.aliases import ALIASES, OUTPUTS, option_names, output_names, translate
 from octavo.protocol.parameters import RequestParameters, read_parameters, read_sampling_json
@@ -69,8 +70,9 @@ class TritonCall(NamedTuple):
 class TritonModel:
     """One model version's tensors, ready to read requests by."""
 
-    def __init__(self, config: mc.ModelConfig, version: int) -> None:
+    def __init__(self, config: mc.ModelConfig, version: int, limits: RequestLimits = DEFAULT_LIMITS) -> None:
         """Take the tensors from a completed configuration."""
+        self._limits = limits
         self._name = config.name
         self._version = version
         self._inputs = HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}
@@ -81,9 +83,9 @@ class TritonModel:
     def read(self, request: pb.ModelInferRequest, unary: bool = False) -> TritonCall | TritonStop:
         """The call that ``request`` is. A ``unary`` one is never streamed. Raises ``OctavoError`` with Triton's texts."""
         check_id(request.id)
-        check_counts(request)
+        check_counts(len(request.inputs), len(request.outputs), self._limits)
         parameters = read_parameters(request.parameters)
-        given = read_inputs(self._name, request, self._inputs)
+        given = read_inputs(self._name, request, self._inputs, self._limits)
         check_outputs(self._name, request.outputs, self._outputs)
         if _flag(given, "stop", False):
             return self._stop(request, parameters)

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from octavo.config import RequestLimits
 from octavo.engine.messages import EngineInfo
 from octavo.errors import ErrorFrame
 from octavo.serving.security import Security
@@ -266,6 +267,8 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     max_stream_requests: int
     http_max_input_size: int
     http_cors_origins: list[str]
+    http_max_header_size: int
     max_response_buffer_size: int
+    limits: RequestLimits
     security: Security
     settings: Settings

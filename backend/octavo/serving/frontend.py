@@ -52,6 +52,7 @@ class FrontEnd:
         self._models = Models(
             released=lambda generation: self._link.send(control.Released(generation)),
             stopped=lambda model, request_id: self._link.send(control.StopRequests(model, request_id)),
+            limits=setup.limits,
         )
         self._tracing = _tracing(setup.settings, self._count_trace)
         self._models.tracing = self._tracing
@@ -119,7 +120,9 @@ class FrontEnd:
         await server.start()
         self._tasks.start(self._watch(server))
         app = http_app(setup, self._models, self._link, self._traffic)
-        self._http = HttpServer(app, listener(setup.http_address, setup.http_port), setup.security.http_tls)
+        self._http = HttpServer(
+            app, listener(setup.http_address, setup.http_port), setup.security.http_tls, setup.http_max_header_size
+        )
         gc.collect()
         gc.freeze()  # what is loaded by now stays: the collector need not walk it between messages
         self._link.send(control.Opened())

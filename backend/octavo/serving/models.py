@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.errors import Draining, EngineDead, NotFound, OctavoError, shown
 from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.triton import TritonModel
@@ -27,11 +28,11 @@ SHUTTING_DOWN = "GRPC server is shutting down and has stopped accepting new requ
 class Route:
     """One version of a model. ``engine`` is None when it is not READY, or when its engine is dead: then ``failure`` says why."""
 
-    def __init__(self, name: str, entry: VersionEntry, engine: ServedEngine | None) -> None:
+    def __init__(self, name: str, entry: VersionEntry, engine: ServedEngine | None, limits: RequestLimits) -> None:
         """What ``entry`` says, served by ``engine``."""
         self.name, self.version, self.state = name, entry.version, entry.state
         self.config = mc.ModelConfig.FromString(entry.config)
-        self.tensors = TritonModel(self.config, entry.version)
+        self.tensors = TritonModel(self.config, entry.version, limits)
         self.failure = entry.failure
         self.engine = engine
 
@@ -53,8 +54,11 @@ class Models:
     An engine of ``_engines`` is dead or let go once it is not there any more; those in ``_retiring`` only finish what is open.
     """
 
-    def __init__(self, released: Callable[[int], None], stopped: Callable[[str, str], None]) -> None:
-        """No model is known yet."""
+    def __init__(
+        self, released: Callable[[int], None], stopped: Callable[[str, str], None], limits: RequestLimits = DEFAULT_LIMITS
+    ) -> None:
+        """No model is known yet; every request is held to ``limits``."""
+        self.limits = limits
         self.ledger = Ledger()
         self.tracing: Tracing | None = None
         self.ready = self.exiting = False
@@ -188,7 +192,7 @@ class Models:
         before = self._routes.get(name, {}).get(entry.version)
         if engine is None and entry.engine is not None and before is not None and before.engine is not None:
             return before
-        return Route(name, entry, engine)
+        return Route(name, entry, engine, self.limits)
 
     def _retire_unused(self) -> None:
         used = {route.engine for routes in self._routes.values() for route in routes.values()}
@@ -222,7 +226,7 @@ class Models:
         if binding.generation not in self._wanted():
             self._released(binding.generation)
             return
-        self._engines[binding.generation] = ServedEngine(binding, tokenizer, partial(self.ledger.of, name, version))
+        self._engines[binding.generation] = ServedEngine(binding, tokenizer, partial(self.ledger.of, name, version), self.limits)
 
 
 def parse_version(version: str) -> int | None:

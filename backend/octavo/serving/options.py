@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.logs import LogFormat
 
 
@@ -88,11 +89,30 @@ class ServeOptions:
     grpc_max_concurrent_streams: int = 4096
     grpc_max_stream_requests: int = 1024
     http_max_input_size: int = 64 * 2**20
+    http_max_header_size: int = 16 * 2**10
     http_cors_origin: tuple[str, ...] = ()
     max_response_buffer_size: int = 16 * 2**20
+    max_request_inputs: int = DEFAULT_LIMITS.inputs
+    max_request_outputs: int = DEFAULT_LIMITS.outputs
+    max_input_elements: int = DEFAULT_LIMITS.elements
+    max_samples: int = DEFAULT_LIMITS.samples
+    max_stop_strings: int = DEFAULT_LIMITS.stops
+    max_stop_length: int = DEFAULT_LIMITS.stop_characters
     trace_config: tuple[str, ...] = ()
     log_verbose: bool = False
     log_format: LogFormat = LogFormat.DEFAULT
+
+    @property
+    def request_limits(self) -> RequestLimits:
+        """What no request may go beyond."""
+        return RequestLimits(
+            inputs=self.max_request_inputs,
+            outputs=self.max_request_outputs,
+            elements=self.max_input_elements,
+            samples=self.max_samples,
+            stops=self.max_stop_strings,
+            stop_characters=self.max_stop_length,
+        )
 
     @property
     def num_front_ends(self) -> int:

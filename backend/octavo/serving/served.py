@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from octavo.config import RequestLimits
 from octavo.engine.client import EngineClient
 from octavo.errors import Cancelled, ErrorKind, OctavoError
 from octavo.serving.control import EngineBinding
@@ -56,11 +57,13 @@ class ServedEngine(Observer):
     ``counters`` gives the counters to add to now; they may be others at every call.
     """
 
-    def __init__(self, binding: EngineBinding, tokenizer: Tokenizer, counters: Callable[[], Counters]) -> None:
-        """Connect to a running engine."""
+    def __init__(
+        self, binding: EngineBinding, tokenizer: Tokenizer, counters: Callable[[], Counters], limits: RequestLimits
+    ) -> None:
+        """Connect to a running engine. Every request is held to ``limits``."""
         self.binding, self.tokenizer = binding, tokenizer
         self._client = EngineClient(binding.address)
-        self._generator = Generator(self._client, tokenizer, binding.info, self)
+        self._generator = Generator(self._client, tokenizer, binding.info, self, limits)
         self._counters = counters
         self._open: dict[Generation, _Progress] = {}
         self._released: Callable[[], None] | None = None

@@ -319,7 +319,9 @@ def _setup(options: ServeOptions, security: Security, settings: Settings, ports:
         max_stream_requests=options.grpc_max_stream_requests,
         http_max_input_size=options.http_max_input_size,
         http_cors_origins=list(options.http_cors_origin),
+        http_max_header_size=options.http_max_header_size,
         max_response_buffer_size=options.max_response_buffer_size,
+        limits=options.request_limits,
         security=security,
         settings=settings,
     )

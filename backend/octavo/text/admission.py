@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.engine.messages import EngineInfo
 from octavo.errors import InvalidRequest
 from octavo.sampling import SamplingParams
@@ -13,21 +14,27 @@ class PromptTooLong(InvalidRequest):
 
 
 class Admission:
-    """The checks that one engine's ``info`` allows. Every method raises ``InvalidRequest`` with the figures."""
+    """The checks that an engine's ``info`` and a server's ``limits`` allow. Each raises ``InvalidRequest`` with the figures."""
 
-    def __init__(self, info: EngineInfo) -> None:
-        """Limits as the engine reports them."""
-        self._info = info
+    def __init__(self, info: EngineInfo, limits: RequestLimits = DEFAULT_LIMITS) -> None:
+        """Limits as the engine reports them, and those of the server."""
+        self._info, self._limits = info, limits
         self._longest_prompt = info.max_model_len - 1
 
     def check_sampling(self, sampling: SamplingParams) -> None:
-        """Token ids of the vocabulary only, no more logprobs than the engine gives, no stop string without text."""
+        """Token ids of the vocabulary only, no more logprobs than the engine gives, samples and stop strings within limits."""
         self._check_ids("stop_token_ids", sampling.stop_token_ids)
         self._check_ids("logit_bias", sampling.logit_bias)
         most = self._info.max_logprobs
         for name, value in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
             if value is not None and value > most:
                 raise InvalidRequest(f"{name} must be at most {most}, got {value}.")
+        limits = self._limits
+        if sampling.n > limits.samples:
+            raise InvalidRequest(f"n must be between 1 and {limits.samples}, got {sampling.n}.")
+        if len(sampling.stop) > limits.stops or any(len(stop) > limits.stop_characters for stop in sampling.stop):
+            longest = limits.stop_characters
+            raise InvalidRequest(f"stop must hold at most {limits.stops} strings of 1 to {longest} characters each.")
         if sampling.stop and not sampling.detokenize:
             raise InvalidRequest("stop needs detokenize to be true, because stop strings are searched in the text.")
 

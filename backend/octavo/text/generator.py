@@ -13,6 +13,7 @@ from functools import partial
 
 import msgspec
 
+from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, TokenLogprobs
 from octavo.errors import Cancelled, OctavoError, internal
@@ -252,13 +253,20 @@ class Generation:
 class Generator:
     """Serves one loaded model: admission, tokenising, and a ``Generation`` per request. Bound to the running event loop."""
 
-    def __init__(self, client: EngineClient, tokenizer: Tokenizer, info: EngineInfo, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        client: EngineClient,
+        tokenizer: Tokenizer,
+        info: EngineInfo,
+        observer: Observer | None = None,
+        limits: RequestLimits = DEFAULT_LIMITS,
+    ) -> None:
         """``client`` and ``info`` belong to the same engine; ``observer`` hears of every generation."""
         self.tokenizer = tokenizer
         self.info = info
         self._client = client
         self._observer = observer or Observer()
-        self._admission = Admission(info)
+        self._admission = Admission(info, limits)
         self._reader = PromptReader(tokenizer, self._admission)
         self._eos = frozenset(info.eos_token_ids)
 

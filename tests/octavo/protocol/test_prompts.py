@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as tritonclient
 
+from octavo.config import DEFAULT_LIMITS
 from octavo.errors import InvalidRequest, OctavoError, Unsupported
 from octavo.protocol.prompts import read_messages
 from octavo.protocol.rejection import RejectedRequest
-from octavo.protocol.tensors import MAX_ELEMENTS
 from octavo.protocol.triton_reply import TritonReply
 from octavo.text.request import Conversation, GenerateChunk, SampleDelta
 from octavo.wire import pb
@@ -158,8 +158,8 @@ def test_a_prompt_stands_in_one_place(model, tensors, kind, text):
 
 def test_more_elements_than_any_prompt_has_are_refused_before_they_are_read(model):
     request = request_of(tensor("input_ids", [1], "INT32"))
-    request.inputs[0].shape[:] = [MAX_ELEMENTS + 1]
-    request.raw_input_contents[0] = bytes(4 * (MAX_ELEMENTS + 1))
+    request.inputs[0].shape[:] = [DEFAULT_LIMITS.elements + 1]
+    request.raw_input_contents[0] = bytes(4 * (DEFAULT_LIMITS.elements + 1))
     with pytest.raises(RejectedRequest, match=r"The input 'input_ids' must have at most 4194304 elements, got 4194305\."):
         model.read(request)
     request.inputs[0].shape[:] = [2**62, 0]

@@ -35,7 +35,7 @@ class InferEndpoints:
         route, version = self._find(request)
         body = await read_body(request, self._limit)
         json_length = header_length(request.headers.get(HEADER_LENGTH), len(body))
-        call, binary = read_infer(body, json_length, route.name, version, len(route.config.input))
+        call, binary = read_infer(body, json_length, route.name, version, len(route.config.input), self._models.limits)
         answer = self._begin(request, call, unary=True)
         data, json_length_out = write_infer(answer.reply.unary(await _whole(request, answer)), binary)
         headers = {} if json_length_out is None else {HEADER_LENGTH: str(json_length_out)}
@@ -64,7 +64,7 @@ class InferEndpoints:
 
     async def _read_generate(self, request: Request) -> tuple[GenerateCall, Tokenizer]:
         route, version = self._find(request)
-        call = read_generate(await read_body(request, self._limit), route.config, version)
+        call = read_generate(await read_body(request, self._limit), route.config, version, self._models.limits)
         self._refuse_if_exiting()
         return call, self._models.engine(route).tokenizer
 

@@ -15,7 +15,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from octavo.serving.http.errors import error_json
 from octavo.serving.tls import TlsFiles
 
-MAX_HEADER = 16 * 1024
 HEADER_PATIENCE = 60.0
 # What one read may bring beyond a header that is about to be whole.
 _LARGEST_READ = 256 * 1024
@@ -38,6 +37,7 @@ class LimitedProtocol(HttpToolsProtocol):
     connection; between requests uvicorn's own, shorter patience holds.
     """
 
+    max_header = 16 * 1024
     _counted = 0
     _unread = 0
     _in_header = True
@@ -62,7 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_header and self._unread:
             self._wait_for_header()
-        if self._refused or (self._in_header and self._unread > MAX_HEADER + _LARGEST_READ):
+        if self._refused or (self._in_header and self._unread > self.max_header + _LARGEST_READ):
             self._refuse()
 
     def on_message_begin(self) -> None:
@@ -110,14 +110,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _count(self, size: int) -> None:
         self._counted += size
-        self._refused = self._refused or self._counted > MAX_HEADER
+        self._refused = self._refused or self._counted > self.max_header
 
     def _refuse(self) -> None:
         self._refused = True
         if self.transport.is_closing():
             return
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        body = error_json(f"The header of a request must have at most {MAX_HEADER} bytes.")
+        body = error_json(f"The header of a request must have at most {self.max_header} bytes.")
         head = f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
@@ -126,11 +126,13 @@ class LimitedProtocol(HttpToolsProtocol):
 class HttpServer:
     """One running HTTP server; ``close`` ends it."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, tls: TlsFiles | None = None) -> None:
-        """Serve ``app`` on ``listener`` from now on."""
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, tls: TlsFiles | None = None, max_header: int = LimitedProtocol.max_header
+    ) -> None:
+        """Serve ``app`` on ``listener`` from now on. A request's header has at most ``max_header`` bytes."""
         config = uvicorn.Config(
             app,
-            http=LimitedProtocol,
+            http=type("Protocol", (LimitedProtocol,), {"max_header": max_header}),
             ws="none",
             lifespan="off",
             log_config=None,
