@@ -21,7 +21,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that an engine process is started with, as JSON on its standard input.
 
     ``requests`` is the ipc address that it binds for front ends, ``control`` the one of its supervisor that it connects to,
-    ``identity`` the name that it goes by there, ``parent`` the supervisor's process id: the engine dies with it.
+    ``identity`` the name that it goes by there, ``parent`` the supervisor's process id: the engine dies with it. With
+    ``check_only`` it looks whether the weights are whole, without a device, and exits.
     """
 
     config: EngineConfig
@@ -30,6 +31,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
     parent: int
     logs: LogSettings = LogSettings()
+    check_only: bool = False
 
 
 class EngineReady(msgspec.Struct, frozen=True, array_like=True, tag=1):

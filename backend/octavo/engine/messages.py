@@ -100,7 +100,7 @@ EngineCommand = Submit | Abort
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
-    """What an engine says of itself once it is ready."""
+    """What an engine says of itself once it is ready. ``device_bytes``: the size of its GPU, 0 on a CPU."""
 
     max_model_len: int
     vocab_size: int
@@ -110,6 +110,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
     eos_token_ids: list[int]
     weights_bytes: int
     max_logprobs: int
+    device: str = "cpu"
+    device_bytes: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True):

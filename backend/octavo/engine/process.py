@@ -72,6 +72,14 @@ def load_core(config: EngineConfig) -> Core:
     return EngineCore(config, load_runner(config))
 
 
+def check_weights(config: EngineConfig) -> None:
+    """Raise ``LoadFailed`` if the model cannot be loaded for what its files say."""
+    prepare_threads()
+    from octavo.models.loader import check_model
+
+    check_model(config)
+
+
 def main(load: Callable[[EngineConfig], Core] = load_core) -> int:
     """Read the spec, load, serve; returns the exit code."""
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineSpec)
@@ -82,6 +90,9 @@ def main(load: Callable[[EngineConfig], Core] = load_core) -> int:
     os.umask(0o077)
     control = ControlChannel(spec.control, spec.identity)
     try:
+        if spec.check_only:
+            check_weights(spec.config)
+            return 0
         core, endpoint = load(spec.config), Endpoint(spec.requests)
     except Exception as error:
         log.exception("The model could not be loaded")

@@ -46,6 +46,18 @@ def load_model(config: EngineConfig, device: torch.device) -> Decoder:
     return decoder
 
 
+def check_model(config: EngineConfig) -> None:
+    """Raise as ``load_model`` does for what is wrong with the files that ``config`` names, without reading any weights."""
+    path, device = Path(config.weights), torch.device("cpu")
+    found, checkpoint = _open_gguf(path) if path.suffix == ".gguf" else (read_config(path), None)
+    shape = shape_of(found | config.hf_overrides)
+    if checkpoint is None and config.weights_format != WeightsFormat.DUMMY:
+        checkpoint = SafetensorsCheckpoint(path)
+    if checkpoint is not None:
+        check_complete(checkpoint.shapes, shape.tensors())
+    _resolve(config, shape, device)
+
+
 def load_outline(config: EngineConfig) -> Decoder:
     """The model as a GPU would have it, in tensors without memory (``meta``), and with one layer: it stands for all others."""
     path, device = Path(config.weights), torch.device("meta")

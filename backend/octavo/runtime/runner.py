@@ -61,6 +61,8 @@ class ModelRunner:
             eos_token_ids=list(decoder.shape.eos_token_ids),
             weights_bytes=decoder.weights_bytes,
             max_logprobs=config.max_logprobs,
+            device=str(device),
+            device_bytes=torch.cuda.mem_get_info(device)[1] if on_gpu else 0,
         )
         cache = self.num_pages * self.kv_spec.bytes_per_page / 1e9
         log.info("%s on %s: %.2f GB of KV cache in %d pages of %d tokens", config.name, device, cache, self.num_pages, page_size)

@@ -5,7 +5,8 @@ import logging
 import time
 from typing import Protocol
 
-from octavo.errors import EngineDead, LoadFailed, OctavoError
+from octavo.engine.messages import EngineInfo
+from octavo.errors import Draining, EngineDead, LoadFailed, OctavoError
 from octavo.repository.repository import ModelSpec
 from octavo.serving.backoff import Backoff
 from octavo.serving.control import EngineBinding
@@ -51,9 +52,20 @@ class Deployment:
         self._keeper = asyncio.ensure_future(self._keep())
         self._keeper.add_done_callback(self._check_keeper)
 
+    @property
+    def info(self) -> EngineInfo | None:
+        """What its engine has said of itself, None while there is none."""
+        return self._process.info if self._process is not None else None
+
     def retire(self) -> None:
         """From now on a dead engine stays dead."""
         self._retired = True
+
+    def pause(self) -> None:
+        """Take no new requests while something else is to take its place; from now on a dead engine stays dead."""
+        self.retire()
+        self.binding = None
+        self.failure = Draining(f"Model '{self.spec.name}' is being replaced; the same request can be answered once that is done.")
 
     async def stop(self) -> None:
         """End the engine, whatever it does."""

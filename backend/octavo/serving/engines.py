@@ -99,6 +99,16 @@ class Engines:
             raise LoadFailed(str(engine.cause) if engine.cause else f"The engine {engine.child.describe_exit()} while it loaded.")
         return engine
 
+    async def check(self, config: EngineConfig) -> None:
+        """Have a process of its own look whether the weights are whole, without a device. Raises ``LoadFailed``."""
+        engine = await self._spawn(config, check_only=True)
+        try:
+            await engine.gone.wait()
+        finally:
+            await engine.child.stop()
+        if engine.child.exited.result():
+            raise LoadFailed(str(engine.cause) if engine.cause else f"The engine {engine.child.describe_exit()} while it looked.")
+
     def change_logs(self, logs: LogSettings) -> None:
         """Have every engine log by ``logs`` from now on."""
         self._logs = logs
@@ -161,7 +171,7 @@ class Engines:
         await self._tasks.cancel()
         self._hub.close()
 
-    async def _spawn(self, config: EngineConfig) -> EngineProcess:
+    async def _spawn(self, config: EngineConfig, check_only: bool = False) -> EngineProcess:
         generation = next(self._generations)
         identity = _identity(generation)
         address = f"ipc://{self._directory}/{identity.decode()}"
@@ -172,6 +182,7 @@ class Engines:
             identity=identity.decode(),
             parent=os.getpid(),
             logs=self._logs,
+            check_only=check_only,
         )
         child = await Child.spawn("engine", self._program, msgspec.json.encode(spec))
         engine = self._running[identity] = EngineProcess(generation, config, address, child)

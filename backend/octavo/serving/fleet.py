@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from octavo.errors import ErrorFrame, LoadFailed
 from octavo.repository.repository import ModelRepository, ModelSpec
+from octavo.serving.budget import Tenant, fits_beside
 from octavo.serving.control import IndexEntry, ModelEntry, ModelState, VersionEntry
 from octavo.serving.deployment import Deployment, Watcher
 from octavo.serving.engines import Engines
@@ -59,7 +60,9 @@ class Fleet:
     """All models that are loaded or were.
 
     A load is all versions or none: if one fails, what served before goes on serving. Loads and unloads of one model follow
-    one another; a load waits for the unload before it to have given its memory back. A reload overlaps the old and the new.
+    one another; a load waits for the unload before it to have given its memory back. A reload overlaps the old and the new if
+    both fit on the device. Otherwise the new weights are looked at, the old engines end once their requests have, and the new
+    ones take their place, or the old ones again if the new ones cannot.
     """
 
     def __init__(self, repository: ModelRepository, engines: Engines, audience: Audience, watcher: Watcher) -> None:
@@ -119,8 +122,11 @@ class Fleet:
             self._under_way |= loads
             self._audience.publish()
             try:
-                await self._start(name, fresh)
-                await self._switch(name, fresh)
+                if self._fits(name, fresh):
+                    await self._start(name, fresh)
+                    await self._switch(name, fresh)
+                else:
+                    await self._swap(name, fresh)
             finally:
                 self._under_way -= loads
                 self._audience.publish()
@@ -183,6 +189,53 @@ class Fleet:
                 raise error
         reasons = "".join(f"version {version} is at UNAVAILABLE state: Internal: {error};\n" for version, error in failed.items())
         raise LoadFailed(f"load failed for model '{name}': {reasons}")
+
+    def _fits(self, name: str, fresh: dict[int, Deployment]) -> bool:
+        tenants = {(n, v): Tenant(d.spec.engine, d.info) for n, v, d in self.deployments() if d.info is not None}
+        replaced = [tenant for (model, _), tenant in tenants.items() if model == name]
+        configs = [deployment.spec.engine for deployment in fresh.values()]
+        return all(fits_beside(configs, tenant, tenants.values()) for tenant in replaced)
+
+    async def _swap(self, name: str, fresh: dict[int, Deployment]) -> None:
+        """Replace what runs by what does not fit beside it; bring it back if the new engines do not start."""
+        old = {version: slot for version, slot in self._models[name].items() if slot.state is ModelState.READY}
+        try:
+            await asyncio.gather(*(self._engines.check(deployment.spec.engine) for deployment in fresh.values()))
+        except LoadFailed as error:
+            raise LoadFailed(f"load failed for model '{name}': {error}") from error
+        log.info("Model %s is replaced in place: the old and the new do not fit on the device together.", name)
+        await asyncio.gather(*(self._make_way(slot) for slot in old.values()))
+        try:
+            await self._start(name, fresh)
+        except LoadFailed:
+            await asyncio.gather(*(self._bring_back(slot) for slot in old.values()))
+            raise
+        for slot in old.values():
+            slot.state, slot.reason, slot.deployment = ModelState.UNAVAILABLE, UNLOADED, None
+        await self._switch(name, fresh)
+
+    async def _make_way(self, slot: Slot) -> None:
+        deployment = slot.deployment
+        assert deployment is not None
+        generation = deployment.binding.generation if deployment.binding else None
+        deployment.pause()
+        await self._audience.applied(self._audience.publish())
+        if generation is not None:
+            await self._audience.released(generation)
+        await deployment.stop()
+
+    async def _bring_back(self, slot: Slot) -> None:
+        assert slot.deployment is not None
+        spec = slot.deployment.spec
+        again = Deployment(self._engines, spec, next(self._loads), self._watcher)
+        try:
+            await again.start()
+        except LoadFailed as error:
+            log.error("Model %s version %d could not be brought back: %s", spec.name, spec.version, error)
+            slot.state, slot.reason, slot.deployment = ModelState.UNAVAILABLE, f"Internal: {error}", None
+        else:
+            log.info("Model %s version %d is what it was before.", spec.name, spec.version)
+            slot.deployment = again
 
     async def _start_one(self, deployment: Deployment) -> None:
         """Start the engine and read the tokenizer side by side; the first that fails ends both."""
