@@ -58,6 +58,7 @@ class InProcessEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         """Load the model that ``config`` names."""
+        self.config = config
         self.runner = WaitingRunner(load_runner(config))
         self.core = EngineCore(config, self.runner)
         self._next_id = 0

@@ -68,13 +68,16 @@ def throughput(
     input_len: InputLen = 64,
     output_len: OutputLen = 128,
     rounds: Rounds = 3,
+    llm: Annotated[bool, typer.Option("--llm", help="Measure LLM from Python too, in turn.")] = False,
     json: Json = Path("bench-throughput.json"),
 ) -> None:
     """Many requests at once: output tokens per second."""
+    from octavo.bench.llm import MeasuredLlm
     from octavo.bench.throughput import run
 
     engine, peer = _load(model_repository, model, compare)
-    _report("throughput", run(engine, peer, requests, input_len, output_len, rounds), compare, json, locals())
+    measured = MeasuredLlm(engine.config) if llm else None
+    _report("throughput", run(engine, peer, measured, requests, input_len, output_len, rounds), compare, json, locals())
 
 
 @bench.command()

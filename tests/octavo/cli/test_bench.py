@@ -14,6 +14,7 @@ from octavo.cli import app
     [
         pytest.param("latency", ["--rounds=1", "--input-len=4", "--output-len=2"], marks=pytest.mark.long),
         ("throughput", ["--rounds=1", "--input-len=4", "--output-len=2", "--requests=2"]),
+        pytest.param("throughput", ["--rounds=1", "--input-len=4", "--output-len=2", "--llm"], marks=pytest.mark.long),
         pytest.param("serve", ["--lanes=2", "--requests=2", "--words=1", "--output-len=2"], marks=pytest.mark.long),
     ],
 )
