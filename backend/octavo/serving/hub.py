@@ -32,9 +32,9 @@ class Hub(Generic[Incoming]):
     async def receive(self) -> AsyncIterator[tuple[bytes, Incoming]]:
         """``(identity, message)`` of everything that comes, for ever."""
         while True:
-            identity, frame = await self._socket.recv_multipart()
+            identity, *frames = await self._socket.recv_multipart()
             try:
-                yield identity, self._decoder.decode(frame)
+                yield identity, self._decoder.decode(b"".join(frames))
             except msgspec.DecodeError:
                 log.exception("A child sent a control message that cannot be read.")
 
