@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import ClassVar, NamedTuple
 
+from octavo.config import DEFAULT_LIMITS
 from octavo.errors import Cancelled, EngineDead, Internal, InvalidRequest, OctavoError, Unsupported
 from octavo.protocol.parameters import read_parameters
 from octavo.protocol.rejection import check_id
@@ -170,7 +171,7 @@ class Reply:
 def begin(model: TestModel, request: pb.ModelInferRequest, version: int) -> tuple[Call, Results, Reply]:
     """Read a request as the server reads one. Raises ``OctavoError``."""
     check_id(request.id)
-    check_counts(request)
+    check_counts(len(request.inputs), len(request.outputs), DEFAULT_LIMITS)
     read_parameters(request.parameters)
     inputs: ClassVar = read_inputs(request.model_name, request, model.inputs)
     check_outputs(request.model_name, request.outputs, model.outputs)

@@ -148,17 +148,23 @@ class ServedEngine(Observer):
         began = progress.responded_at
         if began is None:
             began = (generation.submitted_at or generation.arrived_at) + (generation.queue_seconds or 0.0)
-        output = _nanoseconds(generation.output_seconds - progress.responded_output)
-        infer = max(0, _nanoseconds(now - began) - output)
-        counters = self._counters().response(progress.responses)
-        if isinstance(generation.error, Cancelled):
-            counters.cancel.observe(infer + output)
+        made = generation.output_seconds
+        text = made - progress.responded_output
+        compute = max(0.0, now - began - text)
+        place, error = self._counters().response(progress.responses), generation.error
+        if error is None:
+            place.success += 1
+            place.compute += compute
+            place.text += text
+        elif isinstance(error, Cancelled):
+            place.cancel += 1
+            place.cancelled += compute + text
         else:
-            counters.compute_infer.observe(infer)
-            counters.compute_output.observe(output)
-            (counters.fail if generation.error else counters.success).observe(infer + output)
+            place.fail += 1
+            place.failed_compute += compute
+            place.failed_text += text
         progress.responses += 1
-        progress.responded_at, progress.responded_output = now, generation.output_seconds
+        progress.responded_at, progress.responded_output = now, made
 
     def _count_tokens(self, generation: Generation, counters: Counters) -> None:
         progress = self._open.get(generation)

@@ -64,18 +64,25 @@ class Timing(msgspec.Struct):
 
 
 class ResponseCounters(msgspec.Struct, array_like=True):
-    """What was counted of the responses that have one place in their answers: the first of each, the second of each, ..."""
+    """What was counted of the responses that have one place in their answers: the first of each, the second of each, ...
 
-    compute_infer: Timing = msgspec.field(default_factory=Timing)
-    compute_output: Timing = msgspec.field(default_factory=Timing)
-    success: Timing = msgspec.field(default_factory=Timing)
-    fail: Timing = msgspec.field(default_factory=Timing)
-    cancel: Timing = msgspec.field(default_factory=Timing)
+    Counts, and seconds: to compute a response, to make text of it, and until one was cancelled. Plain numbers, because there is
+    an addition for each token.
+    """
+
+    success: int = 0
+    compute: float = 0.0
+    text: float = 0.0
+    fail: int = 0
+    failed_compute: float = 0.0
+    failed_text: float = 0.0
+    cancel: int = 0
+    cancelled: float = 0.0
 
     def add(self, other: "ResponseCounters") -> None:
         """Count all that ``other`` has counted."""
         for name in self.__struct_fields__:
-            getattr(self, name).add(getattr(other, name))
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Counters(msgspec.Struct):

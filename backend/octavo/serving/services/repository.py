@@ -7,6 +7,7 @@ from octavo.repository import override_config
 from octavo.serving.control import ListModels, LoadModel, ModelCounters, ReadStatistics, UnloadModel
 from octavo.serving.link import Link
 from octavo.serving.models import Models, parse_version
+from octavo.serving.served import NANOSECONDS
 from octavo.serving.services.core import SERVER_NOT_READY
 from octavo.serving.statistics import Counters, ResponseCounters, Timing
 from octavo.wire import pb
@@ -116,15 +117,20 @@ def _statistics(entry: ModelCounters) -> pb.ModelStatistics:
     )
 
 
-def _response(counters: ResponseCounters) -> pb.InferResponseStatistics:
+def _response(counted: ResponseCounters) -> pb.InferResponseStatistics:
+    c, answered = counted, counted.success + counted.fail
     return pb.InferResponseStatistics(
-        compute_infer=_timing(counters.compute_infer),
-        compute_output=_timing(counters.compute_output),
-        success=_timing(counters.success),
-        fail=_timing(counters.fail),
+        compute_infer=_duration(answered, c.compute + c.failed_compute),
+        compute_output=_duration(answered, c.text + c.failed_text),
+        success=_duration(c.success, c.compute + c.text),
+        fail=_duration(c.fail, c.failed_compute + c.failed_text),
         empty_response=pb.StatisticDuration(),
-        cancel=_timing(counters.cancel),
+        cancel=_duration(c.cancel, c.cancelled),
     )
+
+
+def _duration(count: int, seconds: float) -> pb.StatisticDuration:
+    return pb.StatisticDuration(count=count, ns=int(seconds * NANOSECONDS))
 
 
 def _timing(timing: Timing) -> pb.StatisticDuration:
