@@ -1,8 +1,9 @@
 """Answers as they come, in a terminal: one for a prompt, or a conversation. Knows how to show text, not where it comes from."""
 
+import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -59,8 +60,8 @@ class Terminal:
         beginning = [] if system is None else [{"role": "system", "content": system}]
         messages = list(beginning)
         if self._watched:
-            import readline  # noqa: F401  gives ``input`` a history and keys that move
-
+            with suppress(ImportError):  # some Pythons come without
+                import readline  # noqa: F401  gives ``input`` a history and keys that move
             self._note(_HELP)
         while (text := self._ask()) is not None:
             if text == "/clear":
@@ -88,8 +89,11 @@ class Terminal:
         return None if text == "/exit" else text
 
     def _write(self, text: str, bold: bool = False) -> None:
-        if text:
-            self._out.print(text.translate(_HARMLESS) if self._watched else text, end="", style="bold" if bold else None)
+        if self._out.is_terminal:
+            self._out.print(text.translate(_HARMLESS), end="", style="bold" if bold else None)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
     def _note(self, text: str) -> None:
         if self._watched:
