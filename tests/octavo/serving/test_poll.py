@@ -1,6 +1,10 @@
-"""A repository that is followed: what is put there is served, what is changed is served anew, what cannot be changes nothing."""
+"""A repository that is followed, on a device with room for one engine: what changes is served anew, what cannot be changes nothing.
+
+A device with room for two is in ``test_repository``, a repository without a server in ``test_poller``.
+"""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,8 @@ from server import Server, running
 from test_core import refusal
 from tiny import write_model
 
+UNLUCKY = 13  # the seed of an engine that cannot start, see ``crowded_engine``
+
 
 @pytest.fixture(scope="module")
 def folder(snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -23,9 +29,13 @@ def folder(snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    flags = ("--model-control-mode=poll", "--repository-poll-secs=0.2")
-    with running(folder, *flags, log=tmp_path_factory.mktemp("log") / "log") as server:
-        yield server
+    aside = tmp_path_factory.mktemp("aside")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("OCTAVO_TEST_DEVICE", str(aside / "device"))
+        flags = ("--model-control-mode=poll", "--repository-poll-secs=0.2")
+        with running(folder, *flags, log=aside / "log", module="crowded_server") as server:
+            yield server
 
 
 @pytest.fixture
@@ -34,49 +44,51 @@ def client(followed: Server) -> Iterator[triton.InferenceServerClient]:
         yield connected
 
 
-def set_up(folder: Path, name: str, **changes: object) -> None:
-    """Change the settings of a model, all at once."""
-    path = folder / name / "1" / "model.json"
+def set_up(folder: Path, **changes: object) -> None:
+    """Change the settings of the first model, all at once."""
+    path = folder / "first" / "1" / "model.json"
     path.with_suffix(".new").write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     path.with_suffix(".new").rename(path)
 
 
-def refused(client: triton.InferenceServerClient) -> str:
-    """Why a prompt of 100 tokens is not answered, nothing if it is."""
+def refused(client: triton.InferenceServerClient, prompt: str = "x" * 100) -> str:
+    """Why a prompt is not answered, nothing if it is."""
     try:
-        client._client_stub.ModelInfer(infer_request("x" * 100, model="first", stream=False, max_tokens=1))
+        client._client_stub.ModelInfer(infer_request(prompt, model="first", stream=False, max_tokens=1))
     except grpc.RpcError as error:
         return str(error.details())
     return ""
 
 
-def test_a_changed_model_is_served_anew_while_its_open_requests_go_on(
+def wait_for_failure(followed: Server, failures: int) -> None:
+    followed.wait_until(lambda: followed.log.read_text().count("goes on serving") == failures, "a load to fail")
+
+
+def test_a_changed_model_takes_the_place_of_the_old_once_its_requests_have_ended(
     followed: Server, folder: Path, client: triton.InferenceServerClient
 ) -> None:
     with Stream(followed.grpc) as stream:
-        next(stream.send(infer_request(max_tokens=400, model="first")))
-        set_up(folder, "first", max_model_len=64)
-        followed.wait_until(lambda: "at most 64" in refused(client), "the new settings to hold")
+        next(stream.send(infer_request(max_tokens=300, model="first")))
+        set_up(folder, max_model_len=64)
+        followed.wait_until(lambda: "is being replaced" in refused(client, "x"), "new requests to be refused")
         assert is_final(stream.rest()[-1])
+    followed.wait_until(lambda: "at most 64" in refused(client), "the new settings to hold")
+    assert client.is_server_ready()
 
 
-def test_a_change_that_cannot_be_served_leaves_the_old(
+def test_a_change_that_cannot_be_read_or_served_is_not_even_tried(
     followed: Server, folder: Path, client: triton.InferenceServerClient
 ) -> None:
-    set_up(folder, "first", max_modle_len=64)
-    followed.wait_until(lambda: "goes on serving" in followed.log.read_text(), "the load to fail")
-    assert client.is_server_ready()
-    assert client._client_stub.ModelInfer(infer_request(model="first", stream=False)).model_version == "1"
-
-
-@pytest.mark.long
-def test_models_come_and_go(followed: Server, folder: Path, snapshot: Path, client: triton.InferenceServerClient) -> None:
-    write_model(folder.parent / "aside", "second", snapshot)
-    (folder.parent / "aside" / "second").rename(folder / "second")
-    followed.wait_until(lambda: client.is_model_ready("second"), "the new model to be served")
-    shutil.rmtree(folder / "second")
-    followed.wait_until(lambda: not client.is_model_ready("second"), "the model that is gone to be unloaded")
-    assert client.is_model_ready("first")
+    (before,) = followed.processes("engine")
+    set_up(folder, max_modle_len=64)
+    wait_for_failure(followed, 1)
+    path = folder / "first" / "1" / "model.json"
+    path.write_text(
+        path.read_text().replace("max_modle_len", "max_logprobs").replace('"max_model_len": 64', '"max_model_len": 1000000')
+    )
+    wait_for_failure(followed, 2)
+    assert [engine.pid for engine in followed.processes("engine")] == [before.pid]
+    assert "at most 64" in refused(client)
     assert client.is_server_ready()
 
 
@@ -84,3 +96,24 @@ def test_nobody_else_loads(client: triton.InferenceServerClient) -> None:
     text = "explicit model load / unload is not allowed if polling is enabled"
     assert refusal(client.load_model, "first") == ("StatusCode.UNAVAILABLE", text)
     assert refusal(client.unload_model, "first") == ("StatusCode.UNAVAILABLE", text)
+
+
+@pytest.mark.long
+def test_the_old_comes_back_if_the_new_cannot_start(followed: Server, folder: Path, client: triton.InferenceServerClient) -> None:
+    before = followed.log.read_text().count("goes on serving")
+    set_up(folder, max_model_len=32, seed=UNLUCKY)
+    wait_for_failure(followed, before + 1)
+    assert "The device is out of luck." in followed.log.read_text()
+    assert "at most 64" in refused(client)
+    assert client.is_server_ready()
+
+
+@pytest.mark.long
+def test_models_come_and_go(followed: Server, folder: Path, snapshot: Path, client: triton.InferenceServerClient) -> None:
+    shutil.rmtree(folder / "first")
+    followed.wait_until(lambda: not client.is_model_ready("first"), "the model that is gone to be unloaded")
+    followed.wait_until(lambda: not followed.processes("engine"), "its engine to end")
+    write_model(folder.parent / "aside", "second", snapshot)
+    (folder.parent / "aside" / "second").rename(folder / "second")
+    followed.wait_until(lambda: client.is_model_ready("second"), "the new model to be served")
+    assert client.is_server_ready()
