@@ -33,6 +33,8 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, {"model": "tiny"}, "messages", "missing_required_parameter", "Missing required parameter: 'messages'."),
     (CHAT, {"messages": []}, "model", "missing_required_parameter", "Missing required parameter: 'model'."),
     (CHAT, chat_body(messages=[]), "messages", "empty_array", "at least one message"),
+    (CHAT, chat_body(messages=[{"role": "user"}] * 16385), "messages", "array_above_max_length", "at most 16384 messages"),
+    (CHAT, b"[" + b"1," * 2**20 + b"1]", None, None, "The request body must hold at most 1048576 values."),
     (CHAT, chat_body(messages="Hi"), "messages", "invalid_type", "expected an array, but got a string instead."),
     (CHAT, chat_body(messages=[{"content": "Hi"}]), None, None, "messages[0] must have a role"),
     (CHAT, chat_body(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), None, "unsupported_value", "no text"),

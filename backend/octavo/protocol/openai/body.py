@@ -11,6 +11,8 @@ from octavo.protocol.openai.errors import FieldError
 
 Decoded = TypeVar("Decoded", bound=msgspec.Struct)
 _LONGEST_NAME = 64
+# More are refused before they are built: what takes longer than some 50 ms to read holds up everybody.
+MAX_VALUES = 1 << 20
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?")
 _MISTYPED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(?: - at (?:`key` in )?`\$\.?(.*)`)?")
@@ -28,6 +30,8 @@ _KINDS = {
 
 def decode(decoder: "msgspec.json.Decoder[Decoded]", body: bytes) -> Decoded:
     """The struct in ``body``. Raises ``InvalidRequest``, with the field if one is at fault."""
+    if body.count(b",") >= MAX_VALUES:
+        raise InvalidRequest(f"The request body must hold at most {MAX_VALUES} values.")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

@@ -1,5 +1,7 @@
 """``/v1/completions``: texts or token ids to be continued, whole or as chunks."""
 
+from typing import cast
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -36,13 +38,11 @@ class CompletionRequest(Completing, kw_only=True, forbid_unknown_fields=True):
 
     def prompts(self) -> list[Prompt]:
         """The prompts: a text, several, token ids, or several lists of them. Raises ``FieldError`` for a mixture."""
-        prompt = self.prompt
-        if isinstance(prompt, str):
-            return [prompt]
-        if prompt and all(isinstance(part, int) for part in prompt):
-            return [[part for part in prompt if isinstance(part, int)]]
-        if len({type(part) for part in prompt}) == 1 and not isinstance(prompt[0], int):
-            return [part for part in prompt if not isinstance(part, int)]
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        kinds = set(map(type, self.prompt))
+        if len(kinds) == 1:
+            return [cast(list[int], self.prompt)] if kinds == {int} else cast(list[Prompt], self.prompt)
         text = "prompt must be a string, an array of strings, an array of token ids or an array of arrays of token ids."
         raise FieldError(text, "prompt", "invalid_type")
 

@@ -7,6 +7,9 @@ from octavo.protocol.prompts import checked_messages
 from octavo.text.chat_template import RESERVED
 from octavo.text.request import Conversation
 
+# Each takes a template some microseconds, however short it is.
+MAX_MESSAGES = 16384
+
 
 def conversation(
     messages: list[dict[str, Any]],
@@ -20,6 +23,8 @@ def conversation(
     """The messages of ``field`` as a prompt. Raises ``InvalidRequest`` or ``Unsupported``."""
     if not messages:
         raise FieldError(f"{field} must hold at least one message.", field, "empty_array")
+    if len(messages) > MAX_MESSAGES:
+        raise FieldError(f"{field} must hold at most {MAX_MESSAGES} messages.", field, "array_above_max_length")
     if continue_final_message and add_generation_prompt:
         text = "add_generation_prompt must be false or left out if continue_final_message is true."
         raise FieldError(text, "add_generation_prompt", "invalid_value")
