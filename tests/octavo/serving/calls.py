@@ -65,10 +65,17 @@ class Streams:
 
 
 class Stream:
-    """One open ModelStreamInfer call, to be used as a context. Leaving it cancels what is still open."""
+    """One open ModelStreamInfer call, to be used as a context. Leaving it cancels what is still open.
 
-    def __init__(self, address: str, metadata: Iterable[tuple[str, str]] = (), timeout: float | None = 60) -> None:
-        self._channel = grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+    ``narrow``: the server may send little more than 16 KiB that was not read, whatever the connection could hold.
+    """
+
+    def __init__(
+        self, address: str, metadata: Iterable[tuple[str, str]] = (), timeout: float | None = 60, narrow: bool = False
+    ) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        options += [("grpc.http2.lookahead_bytes", 2**14), ("grpc.http2.bdp_probe", 0)] if narrow else []
+        self._channel = grpc.insecure_channel(address, options=options)
         self._requests: queue.SimpleQueue[pb.ModelInferRequest | None] = queue.SimpleQueue()
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self.call = stub.ModelStreamInfer(iter(self._requests.get, None), metadata=tuple(metadata), timeout=timeout)

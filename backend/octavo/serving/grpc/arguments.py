@@ -2,6 +2,8 @@
 
 from octavo.serving.options import CompressionLevel, ServeOptions
 
+MOST_PENDING = 32_768  # calls that have come and were not looked at yet, of all connections
+
 
 def channel_arguments(options: ServeOptions) -> dict[str, int]:
     """Arguments of a gRPC server by name; times in milliseconds, sizes in bytes."""
@@ -10,6 +12,9 @@ def channel_arguments(options: ServeOptions) -> dict[str, int]:
         "grpc.max_receive_message_length": o.grpc_max_message_size,
         "grpc.max_send_message_length": -1,
         "grpc.max_concurrent_streams": o.grpc_max_concurrent_streams,
+        # gRPC would refuse some at random from 1,000 on: as many as clients that all reconnect after a restart open at once.
+        "grpc.server.max_pending_requests": MOST_PENDING,
+        "grpc.server.max_pending_requests_hard_limit": MOST_PENDING,
         "grpc.max_metadata_size": o.grpc_max_metadata_size,
         "grpc.absolute_max_metadata_size": o.grpc_max_metadata_size,
         "grpc.keepalive_time_ms": o.grpc_keepalive_time,
