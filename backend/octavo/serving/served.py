@@ -1,5 +1,6 @@
 """``ServedEngine``: one engine as a front end uses it: generations begun, watched until their end, and counted."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ from octavo.text.generator import Generation, Generator, Observer
 from octavo.text.request import Conversation, GenerateRequest
 from octavo.text.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
 NANOSECONDS = 1_000_000_000
 _REASONS = {
     ErrorKind.CANCELLED: FailureReason.CANCELED,
@@ -71,6 +73,7 @@ class ServedEngine(Observer):
     def generate(self, request: GenerateRequest, arrival: Arrival, backlog: Backlog) -> Generation:
         """Begin to answer. Raises as ``Generator`` does."""
         generation = self._generator.generate(request, backlog)
+        log.debug("Request %r for model %s version %d has begun.", request.id[:64], request.model, request.version)
         if not generation.over:
             self._open[generation] = _Progress(arrival)
         return generation

@@ -79,7 +79,7 @@ def test_the_parts_of_a_request_are_spans_in_a_row(collector: Collector, admin: 
     assert "hello" not in str(trace)
 
 
-@pytest.mark.parametrize("way", ["unary", "stream", "http"])
+@pytest.mark.parametrize("way", ["unary", "stream", "/v2/models/tiny/generate", "/v1/completions"])
 def test_a_clients_own_trace_goes_on_here(
     traced: Server, collector: Collector, admin: triton.InferenceServerClient, way: str
 ) -> None:
@@ -90,8 +90,9 @@ def test_a_clients_own_trace_goes_on_here(
         with Stream(traced.grpc, metadata=[("traceparent", SAMPLED)]) as stream:
             stream.send(infer_request()).rest()
     else:
-        body = json.dumps({"text_input": "hello", "max_tokens": 3}).encode()
-        request = urllib.request.Request(f"http://{traced.http}/v2/models/tiny/generate", body, {"traceparent": SAMPLED})
+        asked = {"text_input": "hello"} if "generate" in way else {"model": "tiny", "prompt": "hello"}
+        headers = {"traceparent": SAMPLED, "content-type": "application/json"}
+        request = urllib.request.Request(f"http://{traced.http}{way}", json.dumps({**asked, "max_tokens": 3}).encode(), headers)
         urllib.request.urlopen(request, timeout=30).close()
     infer(admin)
     infer(admin, ("traceparent", UNSAMPLED))

@@ -1,6 +1,5 @@
 """``InferService``: inference requests to generations, for the unary RPC and for every stream."""
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -15,8 +14,6 @@ from octavo.serving.services.generate import GenerateService
 from octavo.text.backlog import Backlog
 from octavo.text.request import GenerateChunk
 from octavo.wire import pb
-
-log = logging.getLogger(__name__)
 
 
 class Chunks(Protocol):
@@ -117,7 +114,6 @@ class InferService:
             return Answer(call, _Done(), StopReply(call, route.version))
         engine = self._models.engine(route)
         generation = engine.generate(call.request, arrival, backlog)
-        log.debug("Request %r for model %s version %d has begun.", call.id[:64], route.name, route.version)
         return Answer(call, generation, TritonReply(call, engine.tokenizer.token_text))
 
 
