@@ -47,8 +47,9 @@ def test_a_busy_server_says_so(server: Server) -> None:
 
     with Stream(server.grpc) as stream:
         next(stream.send(infer_request(max_tokens=1900)))
-        server.wait_until(lambda: metrics()["kv_cache_utilization"] > 0, "the cache to be in use")
-        assert metrics()["num_requests_running"] >= 1
+        server.wait_until(
+            lambda: (told := metrics())["kv_cache_utilization"] > 0 and told["num_requests_running"] >= 1, "the cache to be in use"
+        )
     server.wait_until(lambda: metrics()["num_requests_running"] <= 1, "the request to be gone")
 
 

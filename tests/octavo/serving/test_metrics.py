@@ -202,7 +202,7 @@ def test_waiting_is_not_computing(client: triton.InferenceServerClient, server: 
     client.load_model("narrow")
     before = spent()
     with Stream(server.grpc) as first, Stream(server.grpc) as second:
-        next(first.send(infer_request(max_tokens=300, model="narrow")))
+        next(first.send(infer_request(max_tokens=700, model="narrow")))
         next(second.send(infer_request(max_tokens=1, model="narrow")))
         first.rest()
     grown = {name: ns - before[name] for name, ns in spent().items()}
