@@ -88,7 +88,8 @@ async def _forward(items: Callable[[], AsyncGenerator[Item]], arrived: "SimpleQu
 
 async def _end_tasks() -> None:
     """Cancel whatever else runs in this loop, and let it clean up."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0)  # what another thread has just asked for becomes a task
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

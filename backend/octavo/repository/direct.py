@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from octavo.config import EngineConfig
+from octavo.errors import LoadFailed, shown
 from octavo.repository.paths import can_reach
 from octavo.repository.settings import read_settings
-from octavo.repository.sources import Asker, find_source
+from octavo.repository.sources import PACKAGE, Asker, find_source
 from octavo.repository.spec import engine_config
 
 _ROOT = Path("/")
@@ -25,7 +26,10 @@ def direct_model(arguments: Mapping[str, object], source: str) -> DirectModel:
 
     Its ``model`` is a folder or file, relative to the working directory, or whatever else a ``model.json`` may name.
     """
-    name = _name(str(arguments["model"]))
+    model = str(arguments["model"])
+    if model.endswith(".gguf") and not model.startswith(PACKAGE) and not can_reach(Path(model)):
+        raise LoadFailed(f"The file '{shown(Path(model).name)}' that {source} names does not exist or cannot be read.")
+    name = _name(model)
     settings = read_settings({key: _plain(value) for key, value in arguments.items()}, name, source)
     found = find_source(settings, Asker(name, Path.cwd(), _ROOT, source))
     return DirectModel(engine_config(name, 1, settings, found, settings.device), [name, *settings.served_model_name])

@@ -44,6 +44,7 @@ def test_arguments_reach_the_engine(snapshot: Path) -> None:
     ("arguments", "says"),
     [
         ({"model": "./missing"}, r"^'./missing' in LLM\(\) of model './missing' does not exist or cannot be read\.$"),
+        ({"model": "folder/missing.gguf"}, r"^The file 'missing.gguf' that LLM\(\) names does not exist or cannot be read\.$"),
         ({"model": "not an id"}, r"^'not an id' in LLM\(\) of model 'not an id' is no path that exists and no id of a hub"),
         ({"model": "package://nothing/at.all"}, r"^The package 'nothing' that LLM\(\) .* is not installed\.$"),
         ({"model": "m", "tensor_parallel_size": 2}, r"^LLM\(\) sets 'tensor_parallel_size', which is not supported: "),
