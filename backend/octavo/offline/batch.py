@@ -3,37 +3,24 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import AsyncGenerator, Iterator
+from typing import NamedTuple, TypeAlias
 
 from octavo.errors import ErrorKind, InvalidRequest, NotFound, OctavoError, shown
 from octavo.offline.batch_files import Line
 from octavo.offline.engine import OfflineEngine
 from octavo.protocol.openai.batch import BatchCall, answered, read_call, unreadable
-from octavo.protocol.openai.chat import ChatAnswer, read_chat
-from octavo.protocol.openai.completions import CompletionAnswer, read_completion
+from octavo.protocol.openai.dialects import CHAT, COMPLETIONS, RESPONSES, Asked, Dialect
 from octavo.protocol.openai.errors import FieldError, error_body, no_such_route
-from octavo.protocol.openai.fields import Generating
-from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
 from octavo.serving.http.openai.errors import STATUSES
 from octavo.text.request import GenerateChunk
-from octavo.text.tokenizer import Tokenizer
 
 # What is no fault of a line's: the run ends, and the next one asks again.
 _FATAL = {ErrorKind.ENGINE_DEAD, ErrorKind.DRAINING, ErrorKind.CANCELLED}
 _OK, _NO_ROUTE = 200, 404
 
 
-class _Dialect(NamedTuple):
-    read: Callable[[bytes], Generating]
-    answer: Callable[[Any, str, int, Tokenizer], Any]
-
-
-_DIALECTS = {
-    "/v1/chat/completions": _Dialect(read_chat, ChatAnswer),
-    "/v1/completions": _Dialect(read_completion, CompletionAnswer),
-    "/v1/responses": _Dialect(read_responses, ResponsesAnswer),
-}
+_DIALECTS = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETIONS, "/v1/responses": RESPONSES}
 
 
 class Answered(NamedTuple):
@@ -99,7 +86,7 @@ class Batch:
         tokens = sum(len(sample.token_ids) for sample in chunk.samples)
         return Answered(answered(line.number, call, _OK, request_id, whole), ok=True, tokens=tokens)
 
-    async def _generate(self, dialect: _Dialect, call: BatchCall, request_id: str) -> tuple[Generating, GenerateChunk]:
+    async def _generate(self, dialect: Dialect, call: BatchCall, request_id: str) -> tuple[Asked, GenerateChunk]:
         config, body = self._engine.config, dialect.read(bytes(call.body))
         if body.model not in self._names:
             raise NotFound(f"The model '{shown(body.model)}' does not exist; this one is called '{self._names[-1]}'.")

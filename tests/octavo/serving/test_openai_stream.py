@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from octavo.errors import Cancelled, EngineDead, OctavoError, Overloaded
 from octavo.protocol.openai.chat import ChatAnswer, read_chat
+from octavo.protocol.openai.dialects import Answer
 from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
 from octavo.serving.http import listen
 from octavo.serving.http.openai import stream
@@ -49,17 +50,17 @@ class Played:
             self.put(Cancelled("Request was cancelled"))
 
 
-def chat() -> stream.Answer:
+def chat() -> Answer:
     return ChatAnswer(read_chat(BODY), "r", 0, None)
 
 
-def responses() -> stream.Answer:
+def responses() -> Answer:
     return ResponsesAnswer(read_responses(b'{"model": "m", "input": "Hi", "stream": true}'), "r", 0, None)
 
 
 @asynccontextmanager
 async def reading(
-    played: Played, words: Callable[[], stream.Answer] = chat
+    played: Played, words: Callable[[], Answer] = chat
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """What a client reads of a stream that answers with what is played."""
 

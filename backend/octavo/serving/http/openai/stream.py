@@ -3,37 +3,24 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from octavo.errors import OctavoError
+from octavo.protocol.openai.dialects import Answer
 from octavo.serving.eager import run_eagerly
 from octavo.serving.http.errors import visible
 from octavo.serving.http.events import EVENT_STREAM, when_gone
 from octavo.serving.http.openai.errors import refusal
 from octavo.text.generator import Generation
-from octavo.text.request import GenerateChunk
 
 log = logging.getLogger(__name__)
 # Seconds without an event after which a comment is sent, so that no proxy takes a long prefill for a dead connection.
 KEEP_ALIVE = 10.0
 _COMMENT = b": keep-alive\n\n"
 _HEADERS = [(b"content-type", EVENT_STREAM), (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-
-
-class Answer(Protocol):
-    """Words an answer of one route."""
-
-    def whole(self, chunk: GenerateChunk) -> bytes:
-        """All of it, as a body."""
-
-    def piece(self, chunk: GenerateChunk) -> bytes:
-        """What is new of it, as events."""
-
-    def failure(self, error: OctavoError) -> bytes:
-        """The events that end it."""
 
 
 class AnswerStream(Response):
