@@ -11,17 +11,23 @@ from rich.table import Table
 
 
 class Row(NamedTuple):
-    """One figure. ``peer``: the same figure of the system compared with; ``goal``: the ratio to it, or the bound, to reach."""
+    """One figure. ``peer``: the same figure of the system compared with; ``goal``: the ratio to it, or the bound, to reach.
+
+    ``paired``: the median of the ratios of single rounds, where both were measured in turn.
+    """
 
     what: str
     value: float
     unit: str
     peer: float | None = None
     goal: str = ""
+    paired: float | None = None
 
     @property
     def ratio(self) -> float | None:
         """Ours over the peer's."""
+        if self.paired is not None:
+            return self.paired
         return None if not self.peer else self.value / self.peer
 
 

@@ -5,6 +5,7 @@ counts begins and ends, and then what it saw. Messages are kept as bytes and rea
 """
 
 import asyncio
+import os
 import sys
 import time
 from functools import partial
@@ -27,8 +28,8 @@ LAST = b"triton_final_response\x12\x02\x08\x01"
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """``lanes`` streams, each with one request of ``tokens`` tokens after the other, for ``seconds`` after ``warm_up`` seconds.
 
-    ``rate``: tokens a second that each request gets from the source, 0 for as many as can be. ``shared``: all streams on one
-    connection, else one each.
+    ``rate``: tokens a second that each request gets from the source, 0 for as many as can be. ``connections``: how many the
+    streams share evenly. ``idle``: each stream has one request of one token, is then open and silent, and nothing counts.
     """
 
     address: str
@@ -37,8 +38,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 128
     rate: int = 0
     warm_up: float = 1.0
-    seconds: float = 4.0
-    shared: bool = False
+    seconds: float
+    connections: int
+    idle: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,22 +71,27 @@ class Lane:
         self.id = f"lane-{number}"
         self.requests: list[list[Message]] = []
         self._data = request(job, self.prompt, self.id)
+        self._channel = channel  # which closes when nobody has it any more
         self._call = channel.stream_stream(STREAM_INFER)()
 
     async def run(self, until: float) -> None:
         """One request after the other; none is begun after ``until`` (``time.monotonic``)."""
+        while time.monotonic() < until:
+            await self.ask()
+
+    async def ask(self) -> None:
+        """One request, to its last message."""
         clock, read = time.monotonic, self._call.read
-        while clock() < until:
-            messages: list[Message] = []
-            await self._call.write(self._data)
-            while True:
-                data = await read()
-                if data is grpc.aio.EOF:
-                    raise RuntimeError(f"The stream ended with {await self._call.code()}: {await self._call.details()}")
-                messages.append(Message(clock(), data))
-                if LAST in data:
-                    break
-            self.requests.append(messages)
+        messages: list[Message] = []
+        await self._call.write(self._data)
+        while True:
+            data = await read()
+            if data is grpc.aio.EOF:
+                raise RuntimeError(f"The stream ended with {await self._call.code()}: {await self._call.details()}")
+            messages.append(Message(clock(), data))
+            if LAST in data:
+                break
+        self.requests.append(messages)
 
     def close(self) -> None:
         """End it."""
@@ -103,11 +110,11 @@ def request(job: Job, prompt: str, request_id: str) -> bytes:
     return message.SerializeToString()
 
 
-def open_channels(address: str, count: int, shared: bool) -> list[grpc.aio.Channel]:
-    """One connection for all, or one each."""
+def open_lanes(job: Job) -> list[Lane]:
+    """Open all streams."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(1 if shared else count)]
-    return channels * count if shared else channels
+    channels = [grpc.aio.insecure_channel(job.address, options=options) for _ in range(job.connections)]
+    return [Lane(number, job, channels[number % job.connections]) for number in range(job.lanes)]
 
 
 def tokens_of(lane: Lane, messages: list[Message]) -> list[float]:
@@ -128,10 +135,17 @@ def tokens_of(lane: Lane, messages: list[Message]) -> list[float]:
     return arrivals
 
 
+async def hold(job: Job) -> None:
+    """Open the streams, use each once, say so, and keep them open until this process is ended."""
+    lanes = open_lanes(job)
+    await asyncio.gather(*(lane.ask() for lane in lanes))
+    print("begin", flush=True)
+    await asyncio.get_running_loop().create_future()
+
+
 async def run(job: Job) -> Seen:
     """Do ``job``."""
-    channels = open_channels(job.address, job.lanes, job.shared)
-    lanes = [Lane(number, job, channel) for number, channel in enumerate(channels)]
+    lanes = open_lanes(job)
     start = time.monotonic() + job.warm_up
     end = start + job.seconds
     loop = asyncio.get_running_loop()
@@ -152,11 +166,17 @@ async def run(job: Job) -> Seen:
     )
 
 
+async def report(job: Job) -> None:
+    """Do ``job`` and write what was seen; the connections go with this process."""
+    sys.stdout.buffer.write(msgspec.json.encode(await run(job)) + b"\n")
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def main() -> None:
     """Do the job on the standard input."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    seen = uvloop.run(run(job))
-    sys.stdout.buffer.write(msgspec.json.encode(seen) + b"\n")
+    uvloop.run(hold(job) if job.idle else report(job))
 
 
 if __name__ == "__main__":

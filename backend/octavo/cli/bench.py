@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from octavo.bench.engine import InProcessEngine
     from octavo.bench.peers import Transformers
     from octavo.bench.report import Row
+    from octavo.config import EngineConfig
 
 bench = typer.Typer(
     help="Measure this machine: latency, throughput, a whole server, and an engine's phases beside a peer's.", no_args_is_help=True
@@ -99,6 +100,25 @@ def serve(
 
 
 @bench.command()
+def frontend(
+    model_repository: Repository = REPOSITORY,
+    model: Model = None,
+    triton: Annotated[
+        Path | None, typer.Option(help="A virtual environment with nvidia-pytriton: measure a real Triton too, in turn.")
+    ] = None,
+    front_ends: Annotated[int, typer.Option(min=1, help="Front-end processes.")] = 1,
+    rounds: Rounds = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long each measurement counts.")] = 4.0,
+    json: Json = Path("bench-frontend.json"),
+) -> None:
+    """The front end at an engine's rate: a server before a source of tokens, with the tokenizer of a model (Linux)."""
+    from octavo.bench.frontend import run
+
+    rows = run(_config(model_repository, model), triton, front_ends, rounds, seconds)
+    _report("frontend", rows, "triton" if triton else None, json, locals())
+
+
+@bench.command()
 def offline(
     model: Snapshot,
     load_format: Format = LoadFormat.AUTO,
@@ -179,12 +199,17 @@ def compare(
         typer.echo("\n" + comparison_table(measurement, [read_peer(path) for path in peers]))
 
 
-def _load(repository: Path, model: str | None, compare: Peer | None) -> "tuple[InProcessEngine, Transformers | None]":
-    from octavo.bench.engine import InProcessEngine
+def _config(repository: Path, model: str | None) -> "EngineConfig":
     from octavo.repository.repository import ModelRepository
 
     models = ModelRepository([repository])
-    config = models.spec(model or models.names()[0])[-1].engine
+    return models.spec(model or models.names()[0])[-1].engine
+
+
+def _load(repository: Path, model: str | None, compare: Peer | None) -> "tuple[InProcessEngine, Transformers | None]":
+    from octavo.bench.engine import InProcessEngine
+
+    config = _config(repository, model)
     engine = InProcessEngine(config)
     if compare is None:
         return engine, None
@@ -195,10 +220,10 @@ def _load(repository: Path, model: str | None, compare: Peer | None) -> "tuple[I
     return engine, Transformers(config, getattr(torch, engine.core.info.dtype))
 
 
-def _report(title: str, rows: "list[Row]", compare: Peer | None, json: Path | None, settings: dict[str, object]) -> None:
+def _report(title: str, rows: "list[Row]", peer: str | None, json: Path | None, settings: dict[str, object]) -> None:
     from octavo.bench.report import show, write
 
-    show(f"octavo bench {title}", rows, compare and compare.value)
+    show(f"octavo bench {title}", rows, peer)
     if json is not None:
         kept = {name: value for name, value in settings.items() if isinstance(value, int | float | str) or value is None}
         write(json, title, kept, rows)
