@@ -20,7 +20,8 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 PREFIX = f"/{SERVICE.full_name}/"
 UNPARSABLE = "Unable to parse request"
 OURS = "An internal error has ended this request"
-FINE = {Code.OK, Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.UNIMPLEMENTED, Code.UNAVAILABLE, Code.CANCELLED, Code.ALREADY_EXISTS}
+FINE = {Code.OK, Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.UNIMPLEMENTED, Code.UNAVAILABLE, Code.CANCELLED}
+FINE |= {Code.PERMISSION_DENIED}  # settings, for everybody on a server without credentials
 STREAMED, FRAMES = 50, 10  # messages of one stream, calls between two batches of broken frames
 
 
@@ -57,7 +58,9 @@ def _calls(count: int, chance: random.Random) -> Iterable[tuple[str, bytes]]:
     methods = [method.name for method in SERVICE.methods if not method.client_streaming]
     for data in grpc_cases.cases(count, chance):
         method = "ModelInfer" if chance.random() < 0.5 else chance.choice(methods)
-        small = pb.ModelReadyRequest(name=chance.choice(("tiny", "nope", damage.text(chance))), version=damage.text(chance)[:25])
+        # What is loaded stays loaded: the other cases are for it.
+        names = ("nope", "x") if method.startswith("Repository") else ("tiny", "nope", damage.text(chance))
+        small = pb.ModelReadyRequest(name=chance.choice(names), version=damage.text(chance)[:25])
         yield method, data if method == "ModelInfer" else damage.damaged(small.SerializeToString(), chance)
 
 
