@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from fuzz.http_cases import CHAT_COMPLETIONS, COMPLETIONS, RESPONSES
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, FinishReason, TokenLogprobs
 from octavo.protocol.openai.chat import ChatAnswer, read_chat
@@ -88,7 +90,7 @@ class FrontEnd:
         call = self._tensors.read(request, unary)
         if isinstance(call, TritonStop):
             reply = StopReply(call, 1).streamed(GenerateChunk([], True, []))
-            return [reply.SerializeToString()] if reply is not None else []
+            return [] if reply is None else [_parsed(reply)]
         generation = self._generator.generate(call.request, Backlog(1 << 20))
         try:
             return list(await self._messages(call, generation, unary))
@@ -99,7 +101,7 @@ class FrontEnd:
     async def complete(self, dialect: Dialect, body: bytes) -> list[bytes]:
         """The answer in a dialect of the OpenAI API, whole or in pieces. Raises what a transport would turn into an error."""
         asked = dialect.read(body)
-        generation = self._generator.generate(asked.request(1, "id"), Backlog(1 << 20))
+        generation = self._generator.generate(asked.request(asked.model, 1, "id"), Backlog(1 << 20))
         answer = dialect.answer(asked, "id", 1, self._tokenizer)
         try:
             if asked.stream:
@@ -113,4 +115,13 @@ class FrontEnd:
         reply = TritonReply(call, self._tokenizer.token_text)
         if unary:
             return [reply.unary(await anext(generation)).SerializeToString()]
-        return [reply.streamed(chunk).SerializeToString() async for chunk in generation]
+        return [_parsed(reply.streamed(chunk)) async for chunk in generation]
+
+
+def _parsed(message: bytes) -> bytes:
+    """A message of a stream, which must be one of that type."""
+    try:
+        assert pb.ModelStreamInferResponse.FromString(message).HasField("infer_response")
+    except DecodeError as error:
+        raise RuntimeError("our own message is no protobuf") from error
+    return message

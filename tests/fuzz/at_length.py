@@ -1,0 +1,26 @@
+"""One fuzzer at length: so many cases in batches, some in one process and some over the wire, and what came of them."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from fuzz.grpc_wire import grpc_wire
+from fuzz.http_wire import http_wire
+from fuzz.in_process import grpc_messages, http_bodies
+
+BATCH = 50_000
+Part = Callable[[int, int], Counter[str]]
+PARTS: dict[str, tuple[Part, Part]] = {"grpc": (grpc_messages, grpc_wire), "http": (http_bodies, http_wire)}
+
+
+def fuzz(name: str, cases: int, share: float, seed: int) -> None:
+    """Run ``cases``, a ``share`` of them over the wire, and print how they ended. Raises ``Finding``."""
+    in_process, wire = PARTS[name]
+    sent = int(cases * share)
+    for part, count in ((in_process, cases - sent), (wire, sent)):
+        ends, began = Counter[str](), time.monotonic()
+        for at, done in enumerate(range(0, count, BATCH)):
+            ends += part(min(BATCH, count - done), seed + at)
+        seconds = time.monotonic() - began
+        print(f"{name}: {ends.total()} cases by {part.__name__} in {seconds:.0f} s, seed {seed}, nothing found")
+        print("".join(f"  {number:>9} {end}\n" for end, number in ends.most_common()), end="", flush=True)
