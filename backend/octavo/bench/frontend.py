@@ -22,7 +22,7 @@ from octavo.bench.streams import Job, Seen
 from octavo.config import EngineConfig
 
 LANES = 64
-SINGLE = 1.05  # tokens in a message that still count as one each
+PAST_BEST = 0.8  # of the best rate of responses: what comes after is not looked at
 IDLE_STREAMS, IDLE_CONNECTIONS = 2000, 20
 LATENCY_LANES, LATENCY_RATE = 8, 100
 AGE_RATE = 50
@@ -83,10 +83,10 @@ class Figures:
 def run(config: EngineConfig, venv: Path | None, front_ends: int, rounds: int, seconds: float) -> list[Row]:
     """Measure a server with the tokenizer of ``config``, and a real Triton out of ``venv`` if there is one."""
     figures = Figures()
-    with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(octavo(config, front_ends))
-        peer = stack.enter_context(triton(venv)) if venv is not None else None
-        for shared in (False, True):
+    for shared in (False, True):
+        with contextlib.ExitStack() as stack:
+            ours = stack.enter_context(octavo(config, front_ends))
+            peer = stack.enter_context(triton(venv)) if venv is not None else None
             rates = {lanes: best_rate(ours, lanes, shared) for lanes in TRIED}
             for _ in range(rounds):
                 measure(figures, ours, peer, rates, shared, seconds)
@@ -114,14 +114,17 @@ def measure(figures: Figures, ours: Target, peer: Target | None, rates: dict[int
 
 
 def best_rate(target: Target, lanes: int, shared: bool) -> int:
-    """The rate for each stream at which the source gets most responses out, of those that leave one token in each."""
-    best, found = 0.0, int(TRIED[lanes][0])
+    """The rate for each stream at which most responses come out.
+
+    Below it the source is what limits, beyond it tokens are merged, and the source takes the cores from those who send them.
+    """
+    best, found = 0.0, 0
     for rate in map(int, TRIED[lanes]):
-        tried = flood(target, lanes, shared, TRY_SECONDS, rate)
-        if tried.tokens > SINGLE:
+        responses = flood(target, lanes, shared, TRY_SECONDS, rate).rate
+        if responses < PAST_BEST * best:
             break
-        if tried.rate > best:
-            best, found = tried.rate, rate
+        if responses > best:
+            best, found = responses, rate
     return found
 
 
