@@ -44,6 +44,7 @@ class ModelRepository:
         """Raises ``LoadFailed`` if a path cannot be read or a bare snapshot has no proper name."""
         self._roots = [path.resolve() for path in paths]
         self._model_name = model_name
+        self._views: dict[Path, dict[str, Fingerprint]] = {}
         for root in self._roots:
             if not root.exists():
                 raise LoadFailed(f"The model repository '{root.name}' does not exist.")
@@ -55,10 +56,15 @@ class ModelRepository:
         return sorted({folder.name for folder in self._folders()})
 
     def fingerprints(self) -> dict[str, Fingerprint]:
-        """By model, what its files are like; a name that two paths hold has the files of both."""
+        """By model, what its files are like; a name that two paths hold has the files of both.
+
+        What cannot be read is as it was at the call before: a file system that fails for a moment changes no model.
+        """
         found: dict[str, Fingerprint] = {}
-        for folder in self._folders():
-            found[folder.name] = found.get(folder.name, frozenset()) | fingerprint(folder.path)
+        for root in self._roots:
+            self._views[root] = self._view(root, self._views.get(root, {}))
+            for name, files in self._views[root].items():
+                found[name] = found.get(name, frozenset()) | files
         return found
 
     def spec(self, name: str, override_config: str | None = None) -> list[ModelSpec]:
@@ -78,21 +84,38 @@ class ModelRepository:
         engine = engine_config(folder.name, version, settings, source, device)
         return ModelSpec(folder.name, version, config.SerializeToString(deterministic=True), engine, settings.served_model_name)
 
+    def _view(self, root: Path, before: dict[str, Fingerprint]) -> dict[str, Fingerprint]:
+        """What the models of one root are like now, and ``before`` where that cannot be read."""
+        try:
+            folders = self._folders_of(root)
+        except OSError as error:
+            log.warning("Model repository '%s' cannot be read: %s. Its models stay as they are.", root.name, error.strerror)
+            return before
+        view: dict[str, Fingerprint] = {}
+        for folder in folders:
+            try:
+                view[folder.name] = fingerprint(folder.path)
+            except OSError as error:
+                log.warning("The folder of model '%s' cannot be read: %s. It stays as it is.", folder.name, error.strerror)
+                view[folder.name] = before.get(folder.name, frozenset())
+        return view
+
     def _folders(self) -> list[ModelFolder]:
-        """Every model of every root; a name that two roots hold appears twice."""
+        """Every model of every root that can be read; a name that two roots hold appears twice."""
         found: list[ModelFolder] = []
         for root in self._roots:
-            if _is_bare(root):
-                found.append(self._bare_folder(root))
-                continue
             try:
-                paths = sorted(root.iterdir())
-            except OSError:
-                log.warning("A model repository cannot be read; its models are gone.", exc_info=True)
-                continue
-            candidates = [path for path in paths if is_model_name(path.name) and path.name not in _SKIPPED and path.is_dir()]
-            found += [ModelFolder(path.name, root, path, bare=False) for path in candidates]
+                found += self._folders_of(root)
+            except OSError as error:
+                log.warning("Model repository '%s' cannot be read: %s.", root.name, error.strerror)
         return found
+
+    def _folders_of(self, root: Path) -> list[ModelFolder]:
+        """Every model of one root. Raises ``OSError`` if it cannot be read."""
+        if _is_bare(root):
+            return [self._bare_folder(root)]
+        paths = [path for path in sorted(root.iterdir()) if is_model_name(path.name) and path.name not in _SKIPPED]
+        return [ModelFolder(path.name, root, path, bare=False) for path in paths if path.is_dir()]
 
     def _folder(self, name: str) -> ModelFolder:
         """The one folder of ``name``; Triton's text if there is none."""

@@ -1,5 +1,6 @@
 """A model's fingerprint differs when its files do."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,4 +42,34 @@ def test_it_differs(model: Path, change: Callable[[Path], object]) -> None:
 
 def test_a_file_has_one_and_what_is_not_there_has_none(model: Path) -> None:
     assert fingerprint(model / "config.pbtxt")
-    assert fingerprint(model / "nope") == frozenset()
+    with pytest.raises(FileNotFoundError):
+        fingerprint(model / "nope")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE])
+def test_a_file_system_that_fails_does_not_look_like_a_change(model: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    fail_below(model / "1", monkeypatch, code)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        fingerprint(model)
+
+
+def test_a_file_that_goes_meanwhile_hides_no_other(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: size for name, size, _ in fingerprint(model)}
+    for name in ("a", "z"):
+        (model / "1" / name).symlink_to("gone")
+    assert {name: size for name, size, _ in fingerprint(model)} == before
+    fail_below(model / "1" / "model.json", monkeypatch, errno.ENOENT)
+    assert {name for name, _, _ in fingerprint(model)} == before.keys() - {str(model / "1" / "model.json")}
+
+
+def fail_below(path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Have the system's calls fail for what lies at ``path``."""
+    for name in ("stat", "scandir"):
+        call = getattr(os, name)
+
+        def failing(asked: object, *args: object, call: Callable[..., object] = call, **more: object) -> object:
+            if isinstance(asked, str | Path) and Path(asked).is_relative_to(path):
+                raise OSError(code, os.strerror(code))
+            return call(asked, *args, **more)
+
+        monkeypatch.setattr(os, name, failing)

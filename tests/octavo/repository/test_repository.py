@@ -1,6 +1,9 @@
 """``ModelRepository`` from outside: folders in, specs or sentences out."""
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -258,3 +261,38 @@ class TestContainment:
     def test_a_link_to_itself(self, root: Path) -> None:
         (root / "loop").symlink_to("loop")
         assert ModelRepository([root]).names() == []
+
+
+def test_a_root_that_fails_for_a_moment_keeps_its_models(root: Path, add_model, tmp_path: Path, monkeypatch, caplog) -> None:
+    add_model("m")
+    other = tmp_path / "other"
+    (other / "n").mkdir(parents=True)
+    (other / "n" / "config.pbtxt").write_text("")
+    repository = ModelRepository([root, other])
+    before = repository.fingerprints()
+    assert before.keys() == {"m", "n"}
+    root.rename(tmp_path / "away")
+    shutil.rmtree(other / "n")
+    assert repository.fingerprints() == {"m": before["m"]}
+    (message,) = caplog.records
+    assert message.getMessage().endswith("Its models stay as they are.") and message.exc_info is None
+    (tmp_path / "away").rename(root)
+    assert repository.fingerprints() == {"m": before["m"]}
+    shutil.rmtree(root / "m")
+    assert repository.fingerprints() == {}
+
+
+def test_a_model_whose_files_fail_for_a_moment_has_not_changed(root: Path, add_model, monkeypatch, caplog) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    add_model("m")
+    repository = ModelRepository([root])
+    before = repository.fingerprints()
+    with monkeypatch.context() as patch:
+        patch.setattr("octavo.repository.repository.fingerprint", fail)
+        assert repository.fingerprints() == before
+        add_model("late")
+        assert repository.fingerprints() == before | {"late": frozenset()}
+    assert "The folder of model 'm' cannot be read: Input/output error. It stays as it is." in caplog.messages
+    assert repository.fingerprints()["m"] == before["m"]
