@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from octavo.errors import InvalidRequest
-from octavo.protocol.openai.batch import custom_id_of, read_key
+from octavo.protocol.openai.batch import check_beginning, custom_id_of, read_key
 
 
 class Line(NamedTuple):
@@ -30,8 +30,10 @@ class BatchFiles:
             fcntl.flock(self._answers, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InvalidRequest(f"Another run writes its answers to '{answers.name}'.") from None
-        self._answered = self._read_answers(answers.name)
+        self._answered, whole = self._read_answers(answers.name)
         self.total = self._check(answers.name)
+        # What the last run could not finish writing; only now is it certain that the file is ours.
+        self._answers.truncate(whole)
 
     @property
     def answered(self) -> int:
@@ -58,22 +60,22 @@ class BatchFiles:
             if content.strip():
                 yield Line(number, content)
 
-    def _read_answers(self, name: str) -> dict[int, str | None]:
-        """Names of the lines that have an answer, by number. What the last run could not finish writing is cut off."""
+    def _read_answers(self, name: str) -> tuple[dict[int, str | None], int]:
+        """Names of the lines that have an answer, by number, and how many bytes hold whole answers."""
         answered: dict[int, str | None] = {}
         self._answers.seek(0)
         whole = 0
         for content in self._answers:
-            if not content.endswith(b"\n"):
-                self._answers.truncate(whole)
-                break
-            whole += len(content)
             try:
-                key = read_key(content)
-                answered[key.number] = key.custom_id
+                if content.endswith(b"\n"):
+                    key = read_key(content)
+                    answered[key.number] = key.custom_id
+                    whole += len(content)
+                else:
+                    check_beginning(content)
             except ValueError:
                 raise InvalidRequest(f"'{name}' holds something else than answers to a batch; name another file.") from None
-        return answered
+        return answered, whole
 
     def _check(self, name: str) -> int:
         """The number of requests; raises if the answers are to others."""

@@ -134,6 +134,10 @@ def test_an_interrupt_says_nothing_and_keeps_what_there_is(snapshot: Path, tmp_p
         (chat("a"), '{"some": "log"}\n', "holds something else than answers to a batch"),
         (chat("a"), '{"id": "batch_req_1", "custom_id": "b"}\n', "holds answers to other requests"),
         (chat("a"), '{"id": "batch_req_9", "custom_id": "a"}\n', "holds answers to other requests"),
+        (chat("a"), '{"important": "my only copy"}', "holds something else than answers to a batch"),
+        (chat("a"), '{"id": "batch_req_1", "custom_id": "a"}\nnotes', "holds something else than answers to a batch"),
+        (chat("a"), '{"id": "batch_req_9", "custom_id": "a"}\n{"id":"batch_req_1","cus', "holds answers to other requests"),
+        ('{"id": "batch_req_1", "custom_id": "a"}\n', chat("a"), "holds something else than answers to a batch"),
         (None, "", "'in.jsonl' cannot be opened: No such file or directory."),
     ],
 )

@@ -11,6 +11,7 @@ import msgspec
 from octavo.errors import InvalidRequest
 
 _ID = re.compile(r"batch_req_([0-9]+)")
+_START = b'{"id":"batch_req_'
 
 
 class BatchCall(msgspec.Struct):
@@ -73,6 +74,12 @@ def read_call(line: bytes) -> BatchCall:
 def read_key(line: bytes) -> AnswerKey:
     """Whose answer ``line`` is. Raises ``ValueError`` if it is none of ours."""
     return _key.decode(line)
+
+
+def check_beginning(line: bytes) -> None:
+    """Raises ``ValueError`` unless ``line`` may be what was written of an answer."""
+    if not (line.startswith(_START) or _START.startswith(line)):
+        raise ValueError("this is not the beginning of an answer")
 
 
 def custom_id_of(line: bytes) -> str | None:
