@@ -25,6 +25,14 @@ from openai_calls import (
 from server import Server
 
 TOOL = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+TOKENIZE = "/v1/tokenize"
+
+
+def with_raw(body: dict[str, Any], name: str, value: bytes) -> bytes:
+    """``body`` with a field whose value Python would not write."""
+    return json.dumps(body)[:-1].encode() + b', "' + name.encode() + b'": ' + value + b"}"
+
+
 MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, b"", None, None, "The request body must be one JSON object, but it is not valid JSON."),
     (CHAT, b"[1]", None, None, "The request body must be a JSON object."),
@@ -71,6 +79,10 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(store=True), "store", "unsupported_parameter", "nothing is kept"),
     (CHAT, chat_body(audio={"voice": "x" * 1000}), "audio", "unsupported_parameter", "'audio' is not supported"),
     (CHAT, chat_body(echo=True), "echo", "unsupported_parameter", "'echo' is not supported"),
+    (CHAT, with_raw(chat_body(), "audio", b"1e400"), "audio", "unsupported_parameter", "'audio' is not supported"),
+    (CHAT, with_raw(chat_body(), "tools", b"[-1e999]"), "tools", "unsupported_parameter", "'tools' is not supported"),
+    (CHAT, with_raw(chat_body(), "audio", b'"\xff"'), "audio", "unsupported_parameter", "'audio' is not supported"),
+    (CHAT, chat_body(store=0), "store", "unsupported_parameter", "nothing is kept"),
     (CHAT, chat_body(cache_salt=""), "cache_salt", "invalid_value", "between 1 and 256 characters"),
     (CHAT, chat_body(stop_token_ids=[1] * 2000), "stop_token_ids", "invalid_value", "at most 1024"),
     (CHAT, chat_body(stop_token_ids=[999]), "stop_token_ids", "invalid_value", "between 0 and 259"),
@@ -85,20 +97,25 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (COMPLETIONS, completion_body(prompt=["a"] * 129), None, None, "between 1 and 128 prompts"),
     (COMPLETIONS, completion_body(suffix="!"), "suffix", "unsupported_parameter", "suffix is not supported"),
     (COMPLETIONS, completion_body(best_of=2), "best_of", "unsupported_parameter", "'best_of' is not supported"),
+    (COMPLETIONS, completion_body(best_of=True), "best_of", "unsupported_parameter", "'best_of' is not supported"),
+    (COMPLETIONS, with_raw(completion_body(), "suffix", b"1e400"), "suffix", "unsupported_parameter", "suffix is not supported"),
     (COMPLETIONS, completion_body(max_tokens=0), "max_tokens", "integer_below_min_value", "unless echo is true"),
     (COMPLETIONS, completion_body(logprobs=-1), "logprobs", "invalid_value", "logprobs must be between 0"),
     (COMPLETIONS, completion_body(guided_json={}), "guided_json", "unsupported_parameter", "'guided_json' is not supported"),
     (COMPLETIONS, completion_body(messages=[]), "messages", "unknown_parameter", "Unknown parameter: 'messages'."),
     (RESPONSES, responses_body(previous_response_id="r"), "previous_response_id", "unsupported_parameter", "nothing is kept"),
     (RESPONSES, responses_body(store=True), "store", "unsupported_parameter", "nothing is kept"),
+    (RESPONSES, responses_body(reasoning={"effort": "low"}), "reasoning", "unsupported_parameter", "not supported"),
+    (RESPONSES, with_raw(responses_body(), "reasoning", b'{"effort": 1e400}'), "reasoning", "unsupported_parameter", "not"),
     (RESPONSES, responses_body(background=True), "background", "unsupported_parameter", "not supported"),
     (RESPONSES, responses_body(include=["web_search_call.results"]), "include", "unsupported_value", "nothing but"),
     (RESPONSES, responses_body(input=[]), "input", "empty_array", "at least one message"),
     (RESPONSES, responses_body(input=[{"type": "reasoning"}]), "input", "unsupported_value", "'reasoning' are not supported"),
     (RESPONSES, responses_body(input=[{"role": "user", "content": 1}]), None, None, "input[0] must have a content"),
     (RESPONSES, responses_body(max_output_tokens=0), "max_output_tokens", "invalid_value", "max_output_tokens must be"),
-    ("/v1/tokenize", {"model": "tiny"}, "prompt", "missing_required_parameter", "either prompt or messages"),
-    ("/v1/tokenize", {"model": "tiny", "prompt": "x" * 10**6}, None, "context_length_exceeded", "2048"),
+    (TOKENIZE, {"model": "tiny"}, "prompt", "missing_required_parameter", "either prompt or messages"),
+    (TOKENIZE, {"model": "tiny", "prompt": "x" * 10**6}, None, "context_length_exceeded", "2048"),
+    (TOKENIZE, with_raw({"model": "tiny", "prompt": ""}, "tools", b"1e400"), "tools", "unsupported_parameter", "not supported"),
     ("/v1/detokenize", {"model": "tiny", "tokens": [-1]}, "tokens", "invalid_value", "between 0 and 259"),
     ("/v1/detokenize", {"model": "tiny", "tokens": [1] * 2049}, "tokens", "array_above_max_length", "at most 2048"),
 ]
@@ -119,6 +136,11 @@ def test_a_stream_that_cannot_begin_is_refused_as_a_whole_answer_is(server: Serv
     """A long text is tokenised beside everything else, so that its refusal comes when the reply could have begun."""
     body = chat_body(messages=[{"role": "user", "content": "x" * 10_000}], stream=stream)
     assert refused(server, CHAT, body)[:3] == (400, None, "context_length_exceeded")
+
+
+def test_fields_that_ask_for_nothing(server: Server) -> None:
+    assert post(server, RESPONSES, responses_body(reasoning={"effort": None, "summary": None}, text={"format": None})).status == 200
+    assert post(server, CHAT, chat_body(length_penalty=1.0, store=False)).status == 200
 
 
 def test_a_model_that_does_not_exist(server: Server) -> None:

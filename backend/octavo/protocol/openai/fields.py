@@ -238,12 +238,22 @@ def check_stream_options(options: EventOptions | None, stream: bool) -> None:
 
 
 def _refuse_unless_neutral(name: str, raw: msgspec.Raw) -> None:
-    if len(memoryview(raw)) <= _LARGEST_NEUTRAL:
-        value = msgspec.json.decode(raw)
-        if value is None or value in REFUSED[name]:
-            return
+    if len(memoryview(raw)) <= _LARGEST_NEUTRAL and _is_neutral(raw, REFUSED[name]):
+        return
     text = _WHY.get(name, f"Unsupported parameter: '{name}' is not supported by this server; leave it out.")
     raise FieldError(text, name, "unsupported_parameter")
+
+
+def _is_neutral(raw: msgspec.Raw, neutral: tuple[Any, ...]) -> bool:
+    """Whether a value is null or one of ``neutral``; members that are null ask for nothing."""
+    try:
+        value = msgspec.json.decode(raw)
+    except ValueError:  # a number out of range, or a text that is none
+        return False
+    if isinstance(value, dict):
+        value = {name: member for name, member in value.items() if member is not None}
+    # To Python, but not to JSON, true is 1.
+    return value is None or any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
 
 
 def _check_length(name: str, value: str | None, most: int) -> None:
