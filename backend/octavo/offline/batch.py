@@ -1,12 +1,13 @@
 """``Batch``: an OpenAI batch on one engine: each line is answered as a server would have answered it. Knows no file."""
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
 from typing import NamedTuple, TypeAlias
 
-from octavo.errors import ErrorKind, InvalidRequest, NotFound, OctavoError, shown
+from octavo.errors import ErrorKind, InvalidRequest, NotFound, OctavoError, internal, shown
 from octavo.offline.batch_files import Line
 from octavo.offline.engine import OfflineEngine
 from octavo.protocol.openai.batch import BatchCall, answered, read_call, unreadable
@@ -16,9 +17,9 @@ from octavo.serving.http.openai.errors import STATUSES
 from octavo.text.request import GenerateChunk
 
 # What is no fault of a line's: the run ends, and the next one asks again.
-_FATAL = {ErrorKind.ENGINE_DEAD, ErrorKind.DRAINING, ErrorKind.CANCELLED}
+_FATAL = {ErrorKind.ENGINE_DEAD, ErrorKind.DRAINING, ErrorKind.CANCELLED, ErrorKind.OVERLOADED, ErrorKind.QUEUE_TIMEOUT}
 _OK, _NO_ROUTE = 200, 404
-
+log = logging.getLogger(__name__)
 
 _DIALECTS = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETIONS, "/v1/responses": RESPONSES}
 
@@ -78,11 +79,12 @@ class Batch:
             return Answered(answered(line.number, call, _NO_ROUTE, request_id, no_such_route(text)), ok=False)
         try:
             body, chunk = await self._generate(dialect, call, request_id)
-        except OctavoError as error:
+            whole = dialect.answer(body, request_id, int(time.time()), self._engine.tokenizer).whole(chunk)
+        except Exception as bug:
+            error = bug if isinstance(bug, OctavoError) else internal(bug, log)
             if error.kind in _FATAL:
                 raise
             return Answered(answered(line.number, call, STATUSES[error.kind], request_id, error_body(error)), ok=False)
-        whole = dialect.answer(body, request_id, int(time.time()), self._engine.tokenizer).whole(chunk)
         tokens = sum(len(sample.token_ids) for sample in chunk.samples)
         return Answered(answered(line.number, call, _OK, request_id, whole), ok=True, tokens=tokens)
 

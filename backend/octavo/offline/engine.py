@@ -138,5 +138,5 @@ class OfflineEngine(Observer):
 
     def _failed(self, error: BaseException) -> None:
         broken = internal(error, log)
-        if self._client is not None:
-            self._client.fail_all(broken)
+        if self._client is not None:  # no fault of a request: nobody watches the process any more
+            self._client.fail_all(EngineDead(str(broken)))

@@ -67,7 +67,7 @@ def read_call(line: bytes) -> BatchCall:
         return _call.decode(line)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"A line must be a JSON object with custom_id, url and body: {error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise InvalidRequest("A line must be a JSON object, but this one is not valid JSON.") from None
 
 
