@@ -59,7 +59,7 @@ class EngineCore:
         """Serve until the process is ended. An exception is fatal: the caller reports it and the process ends."""
         endpoint.watch(control.socket)
         while True:
-            if self.scheduler.idle:
+            if self.scheduler.idle and not self._in_flight:
                 while not endpoint.has_something() and self._runner.prepare():
                     pass
                 endpoint.wait()

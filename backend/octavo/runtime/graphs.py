@@ -7,6 +7,7 @@ Each of a step's two parts is a graph.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -55,27 +56,30 @@ class StepGraphs:
         self._kv = kv
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[Shape, tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph]] = {}
+        self._too_large: set[Shape] = set()
         torch.cuda.empty_cache()  # the memory of the graphs before
         for shape in self._shapes.largest if trial else [*self._shapes.largest, *self._shapes.first]:
             self._capture(shape)
 
     def capture_one(self) -> bool:
         """Capture a shape that has not come up yet; False if there is none."""
-        shape = next((shape for shape in [*self._shapes.chunks, *self._shapes.decodes] if shape not in self._graphs), None)
-        if shape is not None:
-            self._capture(shape)
-        return shape is not None
+        for shape in [*self._shapes.chunks, *self._shapes.decodes]:
+            if shape not in self._graphs and shape not in self._too_large:
+                self._has(shape)
+                return True
+        return False
 
     def covers(self, step: StepInput) -> bool:
-        """Whether there is a shape for ``step``, and nobody wants a prompt scored."""
-        return not self._table.prompts and self._shapes.of(step) is not None
+        """Whether there are graphs for ``step``, captured now if they can be, and none of its prompts is to be scored."""
+        prompts, shape = self._table.prompts, self._shapes.of(step)
+        if shape is None or (prompts and any(row in prompts for row in step.rows.tolist())):
+            return False
+        return self._has(shape)
 
     @torch.inference_mode()
     def forward(self, step: StepInput) -> torch.Tensor:
         """float32 logits [S, V] of the rows of a step that yield a token; they may be changed before ``sample``."""
         shape = self._shape(step)
-        if shape not in self._graphs:
-            self._capture(shape)
         self._send(step, shape)
         self._graphs[shape][0].replay()
         return self._step.logits[self._step.drawing(step, shape)]
@@ -94,6 +98,16 @@ class StepGraphs:
         assert shape is not None
         return shape
 
+    def _has(self, shape: Shape) -> bool:
+        """Whether there are graphs of ``shape``, now or from now on; an engine without memory for them goes on without."""
+        if shape not in self._graphs and shape not in self._too_large:
+            try:
+                self._capture(shape)
+            except torch.cuda.OutOfMemoryError as error:
+                self._too_large.add(shape)
+                log.warning("No memory for graphs of %d decodes and %d prompt tokens: %s", shape.decodes, shape.tokens, error)
+        return shape in self._graphs
+
     def _send(self, step: StepInput, shape: Shape) -> None:
         """Send the step's control, unless the last step has left just that on the device."""
         if self._on_device is not None:
@@ -106,16 +120,19 @@ class StepGraphs:
 
     def _capture(self, shape: Shape) -> None:
         """Compute a step of nothing but padding twice: once to have all kernels and workspaces there, once for the graphs."""
+        self._courier.before_overwriting()
         control = self._step.send(shape, self._step.padding(shape))
         self._on_device = None
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
-            self._step.forward(control, self._kv)
-            self._step.sample(control)
-            forward = self._record(lambda: self._step.forward(control, self._kv))
-            sample = self._record(lambda: self._step.sample(control))
-        here.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                self._step.forward(control, self._kv)
+                self._step.sample(control)
+                forward = self._record(lambda: self._step.forward(control, self._kv))
+                sample = self._record(lambda: self._step.sample(control))
+        finally:
+            here.wait_stream(self._stream)
         self._graphs[shape] = forward, sample
         log.info("Captured steps of %d decodes and %d prompt tokens", shape.decodes, shape.tokens)
 
@@ -125,6 +142,9 @@ class StepGraphs:
         graph.capture_begin(pool=self._pool)
         try:
             run()
-        finally:
-            graph.capture_end()
+        except BaseException:
+            with suppress(RuntimeError):  # the first error counts
+                graph.capture_end()
+            raise
+        graph.capture_end()
         return graph

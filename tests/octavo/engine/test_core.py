@@ -1,14 +1,16 @@
 """The step loop, without sockets."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import EngineFrame, Submit
 from octavo.engine.pacing import LEAST
+from octavo.engine.step import StepInput, StepOutput
 
-from .fakes import FakeRunner, make_config, make_info, make_request
+from .fakes import FakeRunner, Made, make_config, make_info, make_request
 
 
 @pytest.mark.parametrize("runs_ahead", [0, 1])
@@ -50,7 +52,7 @@ class Door:
 
     def commands(self) -> Iterator[tuple[bytes, Submit]]:
         if not self.runner.steps:
-            yield b"1.1", Submit([make_request(1, max_tokens=3, ignore_eos=True)])
+            yield b"1.1", Submit([make_request(1, max_tokens=3, stop_token_ids=[*range(40)])])
 
     def orders(self) -> Iterator[None]:
         return iter(())
@@ -59,6 +61,42 @@ class Door:
         if frames and self.prepared_when_served is None:
             self.prepared_when_served = self.runner.unprepared
         return []
+
+
+class LateRunner(FakeRunner):
+    """Counts the steps that were launched and not waited for."""
+
+    waiting = 0
+
+    def launch(self, step: StepInput) -> "Late":
+        self.waiting += 1
+        return Late(self, super().launch(step))
+
+
+class Late(NamedTuple):
+    runner: LateRunner
+    made: Made
+
+    def wait(self) -> StepOutput:
+        self.runner.waiting -= 1
+        return self.made.wait()
+
+
+class Attentive(Door):
+    """Notes how many steps were in flight when the engine went to sleep."""
+
+    def wait(self) -> None:
+        self.in_flight = self.runner.waiting
+        super().wait()
+
+
+def test_no_step_is_in_flight_while_the_engine_sleeps() -> None:
+    """Its end would be learned with the next request, and the time in between be taken for a step's."""
+    runner = LateRunner(make_info(num_pages=128), runs_ahead=1)
+    door = Attentive(runner, after=0)
+    with pytest.raises(Finished):
+        EngineCore(make_config(), runner).run(door, door)
+    assert door.in_flight == 0
 
 
 def test_an_idle_engine_prepares_until_a_request_comes() -> None:
