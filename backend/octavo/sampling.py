@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from octavo.errors import InvalidRequest, Unsupported
+from octavo.structured_outputs import StructuredOutputsParams
 
 # What no limit of a server can go beyond.
 MAX_SAMPLES = 1024
@@ -32,7 +33,6 @@ NOT_SERVED: dict[str, Any] = {
     "skip_reading_prefix_cache": None,
     "spaces_between_special_tokens": True,
     "stream_interval": None,
-    "structured_outputs": None,
     "thinking_token_budget": None,
     "trace_decode_token_ids": None,
 }
@@ -81,7 +81,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     skip_reading_prefix_cache: bool | None = None
     spaces_between_special_tokens: bool = True
     stream_interval: int | None = None
-    structured_outputs: Any = None
+    structured_outputs: StructuredOutputsParams | None = None
     thinking_token_budget: int | None = None
     trace_decode_token_ids: list[int] | None = None
 
@@ -113,6 +113,9 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         if len(self.logit_bias) > MAX_LOGIT_BIASES or not all(abs(bias) <= LARGEST_BIAS for bias in self.logit_bias.values()):
             bounds = f"between {-LARGEST_BIAS:g} and {LARGEST_BIAS:g}"
             raise InvalidRequest(f"logit_bias must hold at most {MAX_LOGIT_BIASES} token ids, each with a number {bounds}.")
+        if self.structured_outputs is not None and (self.min_tokens or self.ignore_eos):
+            other = "min_tokens" if self.min_tokens else "ignore_eos"
+            raise InvalidRequest(f"{other} must be left out with structured_outputs, which say where an answer ends.")
         for name, neutral in NOT_SERVED.items():
             refuse_unless_neutral(name, getattr(self, name), neutral)
 

@@ -32,6 +32,7 @@ class Kernels(NamedTuple):
     swiglu: Callable[..., torch.Tensor]
     penalise: Callable[..., None]
     count_tokens: Callable[..., None]
+    apply_mask: Callable[..., None]
     sample: Callable[..., torch.Tensor]
 
 

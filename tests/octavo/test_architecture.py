@@ -10,8 +10,9 @@ import pytest
 import octavo
 
 ROOT = Path(octavo.__file__).parent
-FLOORS = ["cli", "bench", "offline", "serving", "protocol", "text", "repository", "engine", "runtime", "models", "octavo_kernels"]
-GROUND = {"errors", "config", "logs", "sampling", "wire"}
+FLOORS = ["cli", "bench", "offline", "serving", "protocol", "grammar", "text"]
+FLOORS += ["repository", "engine", "runtime", "models", "octavo_kernels"]
+GROUND = {"errors", "config", "logs", "sampling", "structured_outputs", "wire"}
 # The one place where the engine meets the device: the entry of its process, which loads the runner when it starts.
 ENGINE_MEETS_DEVICE = "engine/process.py"
 
@@ -60,7 +61,14 @@ def test_only_the_engine_entry_meets_the_device() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["octavo.serving.frontend", "octavo.serving.supervisor", "octavo.cli", "octavo.offline.llm", "octavo.engine.scheduler"],
+    [
+        "octavo.grammar.process",
+        "octavo.serving.frontend",
+        "octavo.serving.supervisor",
+        "octavo.cli",
+        "octavo.offline.llm",
+        "octavo.engine.scheduler",
+    ],
 )
 def test_light_processes_import_neither_torch_nor_transformers(module: str) -> None:
     heavy = {"torch", "transformers", "triton"}

@@ -29,6 +29,8 @@ class Admission:
         self._checked_ids("stop_token_ids", sampling.stop_token_ids)
         self._checked_ids("logit_bias", sampling.logit_bias)
         self._check_logprobs(sampling)
+        if sampling.structured_outputs is not None and not self._info.eos_token_ids:
+            raise InvalidRequest("structured_outputs must be left out: the model names no token that ends an answer.")
         eos = () if sampling.ignore_eos else tuple(self._info.eos_token_ids)
         limit = self._limit(len(prompt), sampling.max_tokens)
         terms = Terms(limit, self._seed(sampling), eos, frozenset((*eos, *sampling.stop_token_ids)))

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from octavo.engine.matches import Matches
 from octavo.engine.rows import RowTable
 from octavo.engine.step import RowStart, StepInput
 
@@ -34,7 +35,7 @@ class StepAssembly:
         """The row has no owner: what had changed for the last one no longer matters."""
         self._changes.pop(row, None)
 
-    def build(self, plan: Plan, table: RowTable) -> StepInput:
+    def build(self, plan: Plan, table: RowTable, matches: Matches) -> StepInput:
         """The step's arrays, decodes first."""
         first = len(plan.decodes)
         rows = np.concatenate([plan.decodes, np.array([row for row, _ in plan.chunks], np.int64)])
@@ -54,4 +55,5 @@ class StepAssembly:
             context_lens=contexts,
             num_decodes=first,
             samples=samples,
+            masks=matches.masks(rows[samples].tolist()),
         )

@@ -54,6 +54,7 @@ class EngineCore:
         self._runner = runner
         self._in_flight: deque[tuple[float, StepInput, Launched]] = deque()
         self._last_end = time.monotonic()
+        self._stalled = False  # all that is open waits for a grammar
 
     def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
         """Serve until the process is ended. An exception is fatal: the caller reports it and the process ends."""
@@ -63,6 +64,8 @@ class EngineCore:
                 while not endpoint.has_something() and self._runner.prepare():
                     pass
                 endpoint.wait()
+            elif self._stalled:
+                endpoint.wait(self.scheduler.matches.grammars.sockets(), self.scheduler.patience(time.monotonic()))
             for client, command in endpoint.commands():
                 self.handle(client, command)
             for order in control.orders():
@@ -77,6 +80,7 @@ class EngineCore:
         step = self.scheduler.schedule(now)
         if step is not None:
             self._in_flight.append((now, step, self._runner.launch(step)))
+        self._stalled = step is None and not self._in_flight
         if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
             self._take(*self._in_flight.popleft())
         return self.scheduler.collect()

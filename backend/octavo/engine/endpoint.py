@@ -4,7 +4,7 @@ A front end is named by its socket's routing id, ``<process id>.<number>`` (see 
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import zmq
@@ -37,9 +37,16 @@ class Endpoint:
         """Let ``wait`` return for this socket too."""
         self._poller.register(socket, zmq.POLLIN)
 
-    def wait(self) -> None:
-        """Sleep until there is something to read."""
-        self._poller.poll()
+    def wait(self, others: Iterable[int] = (), seconds: float | None = None) -> None:
+        """Sleep until there is something to read, here or from one of the file descriptors ``others``, at most for ``seconds``."""
+        others = [*others]
+        for other in others:
+            self._poller.register(other, zmq.POLLIN)
+        try:
+            self._poller.poll(None if seconds is None else int(1000 * seconds) + 1)
+        finally:
+            for other in others:
+                self._poller.unregister(other)
 
     def has_something(self) -> bool:
         """Whether ``wait`` would return at once."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from octavo.engine.grammars import Match
 from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason, TokenLogprobs
 from octavo.engine.step import RowStart
 
@@ -28,12 +29,13 @@ class Request:
     """The state of one request that changes seldom; what every step changes lies in the ``RowTable``.
 
     ``tokens``: int32, prompt and answer when it last began to wait; while it has a row, the row knows more. A request that waits
-    has no row, no page and nothing computed. ``answered``: whether its first token has been told.
+    has no row, no page and nothing computed. ``answered``: whether its first token has been told. ``match``: what its answer has to
+    follow, None if it is free.
     """
 
     __slots__ = (
-        "answered", "arrival", "cache_salt", "client", "deadline", "id", "keys", "num_cached", "num_prompt", "order", "pages",
-        "priority", "prompt_logprobs", "row", "sample_index", "sampling", "started", "terms", "tokens",
+        "answered", "arrival", "cache_salt", "client", "deadline", "id", "keys", "match", "num_cached", "num_prompt", "order",
+        "pages", "priority", "prompt_logprobs", "row", "sample_index", "sampling", "started", "terms", "tokens",
     )  # fmt: skip
 
     def __init__(self, client: bytes, message: EngineRequest, prompt: np.ndarray, terms: Terms, arrival: float) -> None:
@@ -51,12 +53,18 @@ class Request:
         self.num_prompt = len(prompt)
         self.tokens = prompt.astype(np.int32)
         self.answered = False
+        self.match: Match | None = None
         self.row = NO_ROW
         self.pages: list[int] = []
         self.keys: list[bytes] = []
         self.num_cached = 0
         self.started: float | None = None
         self.prompt_logprobs: list[TokenLogprobs | None] | None = None if message.sampling.prompt_logprobs is None else [None]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may go on: it is free, or what may come next is known."""
+        return self.match is None or self.match.mask is not None
 
     def row_start(self) -> RowStart:
         """What the device's row is told when the request takes it. A prompt that has been scored is not scored again."""

@@ -17,7 +17,8 @@ class RowTable:
     ``tokens``: int32 [rows, longest], of which ``num_tokens`` are known, ``num_given`` of them when the row was taken.
     ``num_computed``: how many have keys and values once all steps in flight have ended. ``num_pending``: how many tokens those
     steps will make. ``capacity``: tokens that the row's pages hold. ``num_keyed``: full pages that others can find.
-    ``limit``: the most tokens to come to. ``id`` and ``client``: the owner's, clients by number.
+    ``limit``: the most tokens to come to.
+    ``held``: whether nothing is to be computed for now. ``id`` and ``client``: the owner's, clients by number.
     ``epoch`` changes whenever a row is given back: what a step in flight makes for a former owner is told by it.
     """
 
@@ -34,6 +35,7 @@ class RowTable:
         self.num_keyed = np.zeros(max_rows, np.int64)
         self.capacity = np.zeros(max_rows, np.int64)
         self.limit = np.zeros(max_rows, np.int64)
+        self.held = np.zeros(max_rows, np.bool_)
         self._least = np.zeros(max_rows, np.int64)
         self._stops = np.full((max_rows, MOST_STOPS), -1, np.int64)
         self._watched = np.zeros(max_rows, np.bool_)
@@ -56,7 +58,12 @@ class RowTable:
 
     def watch(self, request: Request) -> None:
         """Look at every token of ``request``, or, once its first is told and unless it asks for more, only at its last one."""
-        plain = request.answered and request.sampling.logprobs is None and len(request.terms.stops) <= MOST_STOPS
+        plain = (
+            request.match is None
+            and request.answered
+            and request.sampling.logprobs is None
+            and len(request.terms.stops) <= MOST_STOPS
+        )
         self._watched[request.row] = not plain
 
     def clear(self, row: int) -> None:
@@ -65,6 +72,7 @@ class RowTable:
         for column in (self.num_tokens, self.num_given, self.num_computed, self.num_pending, self.num_keyed, self.capacity):
             column[row] = 0
         self.limit[row] = 0
+        self.held[row] = False
 
     def known(self, row: int) -> np.ndarray:
         """int32, the row's prompt and answer so far; a view."""
@@ -75,9 +83,9 @@ class RowTable:
         return (left == 1) & (self.num_computed[rows] >= self.num_given[rows])
 
     def left(self, rows: np.ndarray) -> np.ndarray:
-        """How many tokens each of ``rows`` still has to compute; none once the steps in flight bring it to its limit."""
+        """How many tokens each of ``rows`` still has to compute; none while held, or if steps in flight bring it to its limit."""
         total = self.num_tokens[rows] + self.num_pending[rows]
-        return np.where(total < self.limit[rows], total - self.num_computed[rows], 0)
+        return np.where((total < self.limit[rows]) & ~self.held[rows], total - self.num_computed[rows], 0)
 
     def append(self, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Each of ``rows`` goes on with a token; bool, for which of them that may be more than just one more token."""

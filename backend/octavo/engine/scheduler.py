@@ -15,6 +15,8 @@ import numpy as np
 from octavo.config import EngineConfig, SchedulingPolicy
 from octavo.engine.admission import Admission
 from octavo.engine.assembly import Plan, StepAssembly
+from octavo.engine.grammars import Grammars
+from octavo.engine.matches import Matches
 from octavo.engine.messages import EngineFrame, EngineInfo, EngineOutput, EngineRequest, EngineStats, FinishReason
 from octavo.engine.pacing import ChunkPacer
 from octavo.engine.pages import PagePool
@@ -39,6 +41,8 @@ class Scheduler:
       for a request that has ended or started over meanwhile is dropped.
     - A full page of known tokens is remembered as soon as it is planned: a step writes all its keys and values before it reads
       any, so even requests that start in the same step share a prefix.
+    - What follows a grammar is planned once its newest token and what may come after it are known: no step runs ahead of it, and
+      its row is held while the mask is late.
     - A page given back may be taken at once: steps run in the order of their planning, so whoever still writes to it in flight
       does so before its next owner.
     """
@@ -54,6 +58,7 @@ class Scheduler:
         self._table = RowTable(config.max_num_seqs, info.max_model_len)
         self._running_rows: np.ndarray | None = None
         self._in_flight: deque[np.ndarray] = deque()
+        self.matches = Matches(Grammars(config, info), self._table)
         self._clients: list[bytes] = []
         self.pacer = None if config.itl_target_ms is None else ChunkPacer(config.itl_target_ms / 1e3)
         self._admission = Admission(config, info)
@@ -76,6 +81,10 @@ class Scheduler:
         """Whether there is nothing to do until a request arrives."""
         return not self._requests
 
+    def patience(self, now: float) -> float:
+        """Seconds until the next request's time in the queue is over, at most an hour."""
+        return min(max(self._next_deadline - now, 0.0), 3600.0)
+
     def submit(self, client: bytes, message: EngineRequest, now: float) -> None:
         """Take a request, or answer it with the reason why not. ``now``: seconds, the same clock for all calls."""
         try:
@@ -94,6 +103,7 @@ class Scheduler:
         request.order = (request.priority if self._by_priority else 0, self._arrivals)
         self._arrivals += 1
         self._requests[key] = request
+        self.matches.begin(request, key)
         insort(self.waiting, request, key=_order)
         self._next_deadline = min(self._next_deadline, request.deadline)
 
@@ -107,6 +117,7 @@ class Scheduler:
             request = self._requests.pop((client, request_id), None)
             if request is None:
                 continue
+            self.matches.end(request)
             if request.row == NO_ROW:
                 self.waiting.remove(request)
             else:
@@ -134,6 +145,11 @@ class Scheduler:
         """Plan the next step; None if nothing can be computed before a step in flight has ended."""
         if now >= self._next_deadline:
             self._expire(now)
+        if self.matches.unknown():
+            return None
+        for (client, request_id), error in self.matches.failures():
+            self.refuse(client, request_id, InvalidRequest(error))
+            self.abort(client, [request_id])
         self._make_room()
         rows, table = self._rows(), self._table
         left = table.left(rows)
@@ -150,7 +166,7 @@ class Scheduler:
         if not len(plan.decodes) and not plan.chunks:
             return None
         self._steps += 1
-        step = self._assembly.build(plan, table)
+        step = self._assembly.build(plan, table, self.matches)
         table.num_pending[step.rows[step.samples]] += 1
         self._in_flight.append(table.epoch[step.rows])
         return step
@@ -197,13 +213,16 @@ class Scheduler:
 
     def _plan_newcomers(self, plan: Plan, budget: int, now: float) -> None:
         """Start waiting requests in order while budget, rows and pages last."""
-        while budget and self.waiting and self._free_rows:
-            request = self.waiting[0]
+        while budget and self._free_rows:
+            place = next((place for place, request in enumerate(self.waiting) if request.ready), None)
+            if place is None:
+                return
+            request = self.waiting[place]
             shared = self._find_prefix(request)
             count = self._first_portion(len(request.tokens) - len(shared) * self._page_size, budget)
             if count == 0 or not self._fits(request, shared):
                 return
-            del self.waiting[0]
+            del self.waiting[place]
             plan.starts.append(self._start(request, shared, now))
             budget -= self._compute(plan, request.row, count)
 
@@ -236,6 +255,7 @@ class Scheduler:
         self.pool.share(shared)
         request.row = self._free_rows.pop()
         self._owners[request.row] = request
+        self.matches.start(request)
         cached = len(shared) * self._page_size
         self._table.start(request, self._number(request.client), cached)
         self._table.num_keyed[request.row] = len(shared)
@@ -304,6 +324,9 @@ class Scheduler:
             if told.finish is not None:
                 self._finish(request)
                 ended.append(place)
+            elif request.match is not None:
+                self.matches.grammars.advance(request.match, token)
+        self.matches.ask()
         return ended
 
     def _tell(self, rows: np.ndarray, tokens: np.ndarray) -> None:
@@ -317,6 +340,7 @@ class Scheduler:
 
     def _finish(self, request: Request) -> None:
         del self._requests[request.client, request.id]
+        self.matches.end(request)
         self._release(request)
 
     def _release(self, request: Request) -> None:
@@ -326,6 +350,7 @@ class Scheduler:
         self._assembly.clear_row(request.row)
         self._table.clear(request.row)
         self._owners[request.row] = None
+        self.matches.leave(request.row)
         self._free_rows.append(request.row)
         self.pool.give(request.pages)
         request.row, request.pages = NO_ROW, []

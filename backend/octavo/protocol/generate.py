@@ -29,7 +29,7 @@ from octavo.wire import mc, pb
 
 NESTED = "parameters"
 _SAMPLING = "sampling_parameters"
-_STRUCTURED_OPTIONS = {"stop", "stop_token_ids", "logit_bias"}
+_STRUCTURED_OPTIONS = {"stop", "stop_token_ids", "logit_bias", "structured_outputs"}
 _BODY = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FLAG = msgspec.json.Decoder(bool)
 _TEXT = msgspec.json.Decoder(str)

@@ -8,8 +8,11 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from octavo.errors import InvalidRequest, Unsupported
 from octavo.sampling import MAX_LOGIT_BIASES, MAX_STOPS, NOT_SERVED, SamplingParams, refuse_unless_neutral
+from octavo.structured_outputs import StructuredOutputsParams
 
 MAX_JSON_BYTES = 1 << 20
 MAX_STOP_TOKEN_IDS = 1024
@@ -97,6 +100,19 @@ def _biases(name: str, value: Any) -> dict[int, float]:
     return {_token_id(name, key): _number(name, bias) for key, bias in value.items()}
 
 
+def _structured_outputs(name: str, value: Any) -> StructuredOutputsParams:
+    try:
+        if isinstance(value, str | bytes):
+            return msgspec.json.decode(value, type=StructuredOutputsParams)
+        return msgspec.convert(value, StructuredOutputsParams)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, InvalidRequest):
+            raise error.__cause__ from error
+        raise InvalidRequest(f"{name} must hold one of json, regex, choice, grammar and json_object: {error}.") from error
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidRequest(f"{name} must be a JSON object, or one as a text.") from error
+
+
 def _token_id(name: str, value: Any) -> int:
     token_id = _integer(name, value)
     if not 0 <= token_id < 2**31:
@@ -153,6 +169,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "prompt_logprobs": _integer,
     "skip_special_tokens": _boolean,
     "detokenize": _boolean,
+    "structured_outputs": _structured_outputs,
 }
 # What is not served, or no option of vLLM's any more, each with the value that asks for nothing and is therefore accepted.
 UNSUPPORTED: dict[str, Any] = NOT_SERVED | {

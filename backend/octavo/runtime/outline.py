@@ -47,7 +47,7 @@ def launch_everything(config: EngineConfig, page_size: int) -> None:
     steps = Steps(decoder, kernels, page_size, config.max_num_seqs, courier, META)
     steps.take_cache(1)
     del steps.kv[1:]
-    for step in rehearsal(config, decoder.max_len):
+    for step in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
         steps.begin(step)
         steps.compute(step)
     shapes = Shapes(min(config.max_num_seqs, config.max_num_batched_tokens))

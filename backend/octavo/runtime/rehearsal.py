@@ -19,7 +19,7 @@ SAMPLING = SamplingParams(temperature=1.0, top_p=0.9, top_k=50)
 PENALISED = SamplingParams(temperature=1.0, presence_penalty=1.0)
 
 
-def rehearsal(config: EngineConfig, max_model_len: int) -> Iterator[StepInput]:
+def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iterator[StepInput]:
     """Prefill and decode, alone, in full and side by side, on a cache of one page: that with which all page tables begin.
 
     Launchers choose kernels by the next power of two of a step's tokens, of those of its longest chunk, of its decodes and of its
@@ -31,7 +31,8 @@ def rehearsal(config: EngineConfig, max_model_len: int) -> Iterator[StepInput]:
     most = min(config.max_num_batched_tokens, rows * longest)
     yield _step(_chunks(most, longest, rows), 0, context)  # the most tokens, the most samples, and all but the longest chunk
     yield _step([1] * rows, rows, context)
-    yield _step([1], 0, context, PENALISED)
+    mask = np.full(-(-vocab_size // 32), -1, np.int32)
+    yield _step([1], 0, context, PENALISED)._replace(masks={0: mask})
     for tokens in _powers(min(most, MANY)):
         yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context)
     for decodes in sorted({*_powers(rows - 1), rows - 1} - {0}):

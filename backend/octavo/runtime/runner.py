@@ -46,7 +46,7 @@ class ModelRunner:
         self._steps = Steps(decoder, kernels, page_size, config.max_num_seqs, courier, device)
         self.kv_spec = self._steps.kv_spec
         self._graphs = self._step_graphs(decoder, kernels, courier, config, device) if on_gpu else None
-        budget, lever = self._budget(config, decoder.max_len, device, free_before)
+        budget, lever = self._budget(config, decoder, device, free_before)
         self.num_pages = plan_pages(budget, self.kv_spec, decoder.max_len, lever)
         self._steps.take_cache(self.num_pages)
         if self._graphs is not None:
@@ -75,15 +75,15 @@ class ModelRunner:
         steps = self._steps
         return StepGraphs(decoder, kernels, steps.table, steps.state, courier, steps.kv_spec.page_size, most, device)
 
-    def _budget(self, config: EngineConfig, max_model_len: int, device: torch.device, free_before: int) -> tuple[int, str]:
+    def _budget(self, config: EngineConfig, decoder: Decoder, device: torch.device, free_before: int) -> tuple[int, str]:
         """Bytes for the KV cache, and the setting that would enlarge them."""
         graphs = self._graphs
         if graphs is None:
-            return cpu_budget(config, self.kv_spec, max_model_len), "kv_cache_memory_bytes"
+            return cpu_budget(config, self.kv_spec, decoder.max_len), "kv_cache_memory_bytes"
         self._steps.take_cache(1)
         # Before the rehearsal: it gives back what the steps outside of graphs have taken.
         graphs.bind(self._steps.kv, trial=True)
-        for step in rehearsal(config, max_model_len):
+        for step in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
             self._steps.begin(step)
             self._steps.compute(step).wait()
         log.info("%s: all kernels have run", config.name)
@@ -105,7 +105,7 @@ class ModelRunner:
 
     def _replay(self, graphs: StepGraphs, step: StepInput) -> LaunchedStep:
         picks = np.flatnonzero(step.samples)
-        asked = self._steps.sampler.edit(graphs.forward(step), step.rows[picks], step.context_lens[picks])
+        asked = self._steps.sampler.edit(graphs.forward(step), step.rows[picks], step.context_lens[picks], step.masks)
         return self._steps.launched(step, picks, graphs.sample(step), asked, {})
 
 

@@ -1,9 +1,10 @@
 """``Sampler``: what rows ask for beside a draw: biases, penalties, logprobs. Knows rows and logits, no model.
 
-The order is vLLM's: logprobs are of the raw logits; then logit_bias and min_tokens, then penalties, then temperature and filters,
-which are the sampling kernel's.
+The order is vLLM's: logprobs are of the raw logits; then logit_bias and min_tokens, then penalties, then what a grammar allows,
+then temperature and filters, which are the sampling kernel's.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from octavo.engine.step import RowStart
 from octavo.runtime.courier import Courier
 from octavo.runtime.penalties import PenaltyTable
 from octavo.runtime.rows import SamplingTable
+from octavo_kernels import Kernels
 
 
 class Asked(NamedTuple):
@@ -25,10 +27,11 @@ class Asked(NamedTuple):
 class Sampler:
     """Edits the logits of rows of a ``SamplingTable`` and of a ``PenaltyTable``."""
 
-    def __init__(self, table: SamplingTable, penalties: PenaltyTable, courier: Courier) -> None:
+    def __init__(self, table: SamplingTable, penalties: PenaltyTable, kernels: Kernels, courier: Courier) -> None:
         """``courier`` goes to the device of the logits."""
         self._table = table
         self._penalties = penalties
+        self._kernels = kernels
         self._courier = courier
 
     def start(self, start: RowStart) -> None:
@@ -36,10 +39,10 @@ class Sampler:
         self._table.start(start)
         self._penalties.start(start)
 
-    def edit(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> Asked | None:
+    def edit(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray, masks: Mapping[int, np.ndarray]) -> Asked | None:
         """Change ``logits`` (float32 [S, V]) as ``rows`` (int64 [S]) ask; returns what is kept of them for logprobs.
 
-        ``positions``: [S], how many tokens stand before the new one.
+        ``positions``: [S], how many tokens stand before the new one. ``masks``: see ``StepInput``.
         """
         table = self._table
         asking = table.logprobs
@@ -48,6 +51,8 @@ class Sampler:
         self._add_biases(logits, rows.tolist(), positions)
         if len(self._penalties.of(rows)):
             self._penalties.apply(logits, rows)
+        if masks:
+            self._apply_masks(logits, rows.tolist(), masks)
         return asked
 
     def count(self, rows: np.ndarray, tokens: torch.Tensor) -> None:
@@ -55,6 +60,11 @@ class Sampler:
         penalised = self._penalties.of(rows)
         if len(penalised):
             self._penalties.count(rows, penalised, tokens)
+
+    def _apply_masks(self, logits: torch.Tensor, rows: list[int], masks: Mapping[int, np.ndarray]) -> None:
+        masked = [at for at, row in enumerate(rows) if row in masks]
+        places, mask = self._courier.send([np.array(masked), np.stack([masks[rows[at]] for at in masked])])
+        self._kernels.apply_mask(logits, places, mask)
 
     def _add_biases(self, logits: torch.Tensor, rows: list[int], positions: np.ndarray) -> None:
         table = self._table

@@ -32,7 +32,7 @@ class Steps:
         self.kv_spec = KVSpec(page_size, shape.num_layers, shape.num_kv_heads, shape.head_dim, decoder.dtype.itemsize)
         self.table = SamplingTable(max_rows, shape.vocab_size)
         self.state = RowState(max_rows, pages_for(decoder.max_len, self.kv_spec), courier, device)
-        self.sampler = Sampler(self.table, PenaltyTable(max_rows, shape.vocab_size, kernels, courier, device), courier)
+        self.sampler = Sampler(self.table, PenaltyTable(max_rows, shape.vocab_size, kernels, courier, device), kernels, courier)
         self.kv: list[torch.Tensor] = []
         self._decoder = decoder
         self._kernels = kernels
@@ -61,7 +61,7 @@ class Steps:
             return LaunchedStep(len(step.rows), None, scored)
         logits = self._decoder.logits(hidden if batch.last is None else hidden[batch.last])
         rows = step.rows[picks]
-        asked = self.sampler.edit(logits, rows, step.context_lens[picks])
+        asked = self.sampler.edit(logits, rows, step.context_lens[picks], step.masks)
         drawn = self._kernels.sample(logits, *self._courier.send(self.table.options(rows)), batch.positions)
         self.state.newest.index_copy_(0, batch.rows, drawn)
         return self.launched(step, picks, drawn, asked, scored)

@@ -1,7 +1,5 @@
 """Request parameters and the sampling JSON: Triton's texts for its own keys, vllm_backend's coercions, clean refusals."""
 
-import json
-
 import pytest
 
 from octavo.errors import InvalidRequest, Unsupported
@@ -170,10 +168,6 @@ def test_values_of_the_wrong_kind_are_refused_by_name(options, text):
     ("options", "text"),
     [
         ({"bad_words": ["x"]}, "The sampling parameter 'bad_words' is not supported yet; leave it out."),
-        (
-            {"structured_outputs": json.dumps({"regex": "a"})},
-            "The sampling parameter 'structured_outputs' is not supported yet; leave it out.",
-        ),
         ({"best_of": 2}, "The sampling parameter 'best_of' is not supported yet; leave it out."),
         ({"best_of": True}, "The sampling parameter 'best_of' is not supported yet; leave it out."),
         ({"lora_name": "doll"}, "LoRA feature is not enabled."),

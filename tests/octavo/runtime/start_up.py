@@ -101,7 +101,7 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
         padded.sample(control)
 
     def start() -> None:
-        for step in rehearsal(config, decoder.max_len):
+        for step in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
             run(step)
         for shape in [*shapes.largest, *shapes.first]:
             replay(shape)

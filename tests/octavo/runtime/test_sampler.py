@@ -27,15 +27,21 @@ def random_logits(rows: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
 
 def make_sampler(table: SamplingTable, max_rows: int, vocab_size: int, device: torch.device) -> Sampler:
     courier = Courier(device)
-    return Sampler(table, PenaltyTable(max_rows, vocab_size, for_device(device), courier, device), courier)
+    kernels = for_device(device)
+    return Sampler(table, PenaltyTable(max_rows, vocab_size, kernels, courier, device), kernels, courier)
 
 
 def draw(
-    table: SamplingTable, sampler: Sampler, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray
+    table: SamplingTable,
+    sampler: Sampler,
+    logits: torch.Tensor,
+    rows: np.ndarray,
+    positions: np.ndarray,
+    masks: dict[int, np.ndarray] | None = None,
 ) -> tuple[list[int], dict[int, TokenLogprobs]]:
     """What the runner does with the logits of a step; changes them."""
     courier = Courier(logits.device)
-    asked = sampler.edit(logits, rows, positions)
+    asked = sampler.edit(logits, rows, positions, masks or {})
     *options, there = courier.send([*table.options(rows), positions])
     drawn = for_device(logits.device).sample(logits, *options, there)
     sampler.count(rows, drawn)
@@ -240,3 +246,14 @@ def test_logprobs_are_of_the_raw_logits(table: Table) -> None:
         assert entry.token_ids[1:] == logits[at].topk(count).indices.tolist()
         assert entry.ranks[1:] == list(range(1, count + 1))
         assert entry.logprobs == pytest.approx(expected[at, entry.token_ids].tolist(), abs=1e-5)
+
+
+def test_a_mask_is_the_last_word_and_logprobs_are_of_what_was_before(table: Table) -> None:
+    for row in (0, 1):
+        table.start(row, SamplingParams(temperature=0.0, logprobs=0, logit_bias={3: 100.0}), [1])
+    logits = random_logits(2)
+    expected = torch.log_softmax(logits[1], 0)[5].item()
+    only_five = np.array([1 << 5, 0], np.int32)
+    tokens, scores = draw(table.rows, table.sampler, logits, np.array([0, 1]), np.array([1, 1]), {1: only_five})
+    assert tokens == [3, 5]
+    assert scores[1].logprobs[0] == pytest.approx(expected, abs=1e-5)

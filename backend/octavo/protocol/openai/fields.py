@@ -4,15 +4,16 @@ Whatever a client can name is a field of a struct here: taken, taken without eff
 is no field is refused too, so nothing is ignored that ``docs/openai.md`` does not call so.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from octavo.errors import InvalidRequest, OctavoError
 from octavo.protocol.openai.errors import FieldError
 from octavo.protocol.parameters import MAX_SALT_CHARACTERS
-from octavo.protocol.sampling_fields import MAX_STOP_TOKEN_IDS
+from octavo.protocol.sampling_fields import MAX_STOP_TOKEN_IDS, sampling_params
 from octavo.sampling import SamplingParams
+from octavo.structured_outputs import StructuredOutputsParams
 
 MAX_ID_CHARACTERS = 256
 # Names of users, sessions and applications, which say nothing of what is to be generated.
@@ -41,7 +42,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prompt_cache_retention": ("in_memory", "in-memory"),
     "reasoning": ({},),
     "reasoning_effort": (),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "text": ({}, _TEXT, {"verbosity": "medium"}, _TEXT | {"verbosity": "medium"}),
@@ -59,11 +59,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "chat_template": (),
     "ec_transfer_params": ({},),
     "echo": (False,),  # of chat completions
-    "guided_choice": (),
     "guided_decoding_backend": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
     "guided_whitespace_pattern": (),
     "include_reasoning": (True,),
     "kv_transfer_params": ({},),
@@ -80,7 +76,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "spaces_between_special_tokens": (True,),
     "stream_interval": (1,),
     "structural_tag": (),
-    "structured_outputs": ({},),
     "thinking_token_budget": (-1,),
     "truncate_prompt_tokens": (),
     "truncation_side": (),
@@ -101,6 +96,7 @@ _SAMPLING = (
     "stop_token_ids", "include_stop_str_in_output", "min_tokens", "max_tokens", "ignore_eos", "logit_bias", "prompt_logprobs",
     "skip_special_tokens",
 )  # fmt: skip
+_GUIDED = ("choice", "grammar", "json", "regex")
 NOTHING = msgspec.Raw()
 
 
@@ -125,15 +121,16 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cache_salt: str | None = None
     request_id: str | None = None
     session_id: str | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
 
     allowed_token_ids: msgspec.Raw = NOTHING
     bad_words: msgspec.Raw = NOTHING
     ec_transfer_params: msgspec.Raw = NOTHING
-    guided_choice: msgspec.Raw = NOTHING
     guided_decoding_backend: msgspec.Raw = NOTHING
-    guided_grammar: msgspec.Raw = NOTHING
-    guided_json: msgspec.Raw = NOTHING
-    guided_regex: msgspec.Raw = NOTHING
     guided_whitespace_pattern: msgspec.Raw = NOTHING
     kv_transfer_params: msgspec.Raw = NOTHING
     length_penalty: msgspec.Raw = NOTHING
@@ -145,7 +142,6 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     spaces_between_special_tokens: msgspec.Raw = NOTHING
     stream_interval: msgspec.Raw = NOTHING
     structural_tag: msgspec.Raw = NOTHING
-    structured_outputs: msgspec.Raw = NOTHING
     thinking_token_budget: msgspec.Raw = NOTHING
     truncate_prompt_tokens: msgspec.Raw = NOTHING
     truncation_side: msgspec.Raw = NOTHING
@@ -167,7 +163,19 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def sampling(self, **settled: Any) -> SamplingParams:
         """What is asked of the sampler; ``settled`` counts in place of the fields of those names. Raises ``InvalidRequest``."""
         given = {name: value for name in _SAMPLING if (value := getattr(self, name, None)) is not None}
-        return SamplingParams(**given | settled)
+        return SamplingParams(**given | settled, structured_outputs=self.structure())
+
+    def structure(self) -> StructuredOutputsParams | None:
+        """What the answer must look like. Raises ``InvalidRequest``."""
+        guided = {kind: value for kind in _GUIDED if (value := getattr(self, f"guided_{kind}")) is not None}
+        wishes = [wish for wish in (guided, self.structured_outputs, self._format()) if wish]
+        if len(wishes) > 1:
+            raise InvalidRequest("The request must say once what its answer has to look like, not in several fields.")
+        return sampling_params({"structured_outputs": wishes[0]}).structured_outputs if wishes else None
+
+    def _format(self) -> dict[str, Any] | None:
+        """What ``response_format`` asks for, as ``structured_outputs`` would."""
+        return None
 
     def field(self, option: str) -> str:
         """What the request calls an option of the sampler."""
@@ -195,6 +203,22 @@ class StreamOptions(EventOptions, kw_only=True, forbid_unknown_fields=True):
     continuous_usage_stats: bool | None = None
 
 
+class SchemaFormat(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A JSON schema by OpenAI's rules; it is always kept to, ``strict`` or not."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How an answer is to be spelled."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaFormat | None = None
+
+
 class Completing(Generating, kw_only=True, forbid_unknown_fields=True):
     """What completions and chat completions have in common."""
 
@@ -210,7 +234,18 @@ class Completing(Generating, kw_only=True, forbid_unknown_fields=True):
     prompt_logprobs: int | None = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
-    response_format: msgspec.Raw = NOTHING
+    response_format: ResponseFormat | None = None
+
+    def _format(self) -> dict[str, Any] | None:
+        wish = self.response_format
+        if wish is None or wish.type == "text":
+            return None
+        if wish.type == "json_object":
+            return {"json_object": True}
+        if wish.json_schema is None:
+            text = "response_format.json_schema must be there if response_format.type is json_schema."
+            raise FieldError(text, "response_format", "invalid_value")
+        return {"json": wish.json_schema.schema}
 
     def check(self) -> None:
         """Refuse what is not served or does not go together."""

@@ -1,0 +1,69 @@
+"""``Matches``: the running and waiting requests whose answers follow grammars, by row. Knows requests and masks, no process."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from octavo.engine.grammars import Grammars
+from octavo.engine.request import Request
+from octavo.engine.rows import RowTable
+
+# Seconds that a step waits for masks; a row whose mask comes later sits out.
+PATIENCE = 0.02
+
+
+class Matches:
+    """Begins and ends matches with their requests, and holds rows of ``table`` while nobody knows what may come next."""
+
+    def __init__(self, grammars: Grammars, table: RowTable) -> None:
+        """There is none."""
+        self.grammars = grammars
+        self._table = table
+        self._running: dict[int, Request] = {}  # by row
+        self._open = 0
+
+    def begin(self, request: Request, key: tuple[bytes, int]) -> None:
+        """``request`` has come."""
+        if request.sampling.structured_outputs is not None:
+            request.match = self.grammars.begin(key, request.sampling.structured_outputs)
+            self._open += 1
+
+    def end(self, request: Request) -> None:
+        """``request`` is over."""
+        if request.match is not None:
+            self.grammars.end(request.match)
+            self._open -= 1
+
+    def start(self, request: Request) -> None:
+        """``request`` has taken its row."""
+        if request.match is not None:
+            self._running[request.row] = request
+
+    def leave(self, row: int) -> None:
+        """Nobody has ``row`` any more."""
+        self._running.pop(row, None)
+
+    def unknown(self) -> bool:
+        """Whether a step in flight makes a token without which no mask can be asked for."""
+        return bool(self._running) and bool(self._table.num_pending[[*self._running]].any())
+
+    def ask(self) -> None:
+        """Ask for the masks after the tokens that have come."""
+        if self._open:
+            self.grammars.flush()
+
+    def failures(self) -> list[tuple[tuple[bytes, int], str]]:
+        """Wait a moment for masks and hold the rows without; returns whose requests cannot go on, and why."""
+        if not self._open:
+            return []
+        self.ask()
+        awaited = [request.match for request in self._running.values() if request.match is not None]
+        failed = self.grammars.collect(awaited, PATIENCE)
+        for row, request in self._running.items():
+            self._table.held[row] = not request.ready
+        return [(match.owner, error) for match, error in failed]
+
+    def masks(self, rows: Iterable[int]) -> dict[int, np.ndarray]:
+        """What the next token of those of ``rows`` may be that follow a grammar."""
+        matches = {row: self._running[row].match for row in rows if row in self._running} if self._running else {}
+        return {row: match.mask for row, match in matches.items() if match is not None and match.mask is not None}

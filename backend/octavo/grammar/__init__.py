@@ -1,0 +1,1 @@
+"""Grammars that answers follow, each in a process that may be killed."""

@@ -1,0 +1,131 @@
+"""The grammars' helper: ``python -m octavo.grammar.process``, and what it forks: a process for each grammar.
+
+Its standard input is a socket on which the engine sends a ``GrammarSpec``, and then one end of a connection for each grammar.
+"""
+
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+import msgspec
+from llguidance import LLTokenizer
+
+from octavo.engine.grammars import GrammarSpec, Masks, Turn
+from octavo.engine.lifeline import die_with_parent, name_process
+from octavo.errors import InvalidRequest
+from octavo.grammar.matcher import Matcher, load_vocabulary
+from octavo.text.tokenizer import load_tokenizer
+
+# Of CPU time; the kernel ends whoever takes longer.
+MOST_SECONDS = 2.0
+# Beyond what the helper has.
+MOST_BYTES = 512 << 20
+
+
+def main() -> None:
+    """Load the vocabulary; fork whenever a connection comes; end with the engine."""
+    door = socket.socket(fileno=os.dup(0))
+    spec = msgspec.json.decode(_line(door), type=GrammarSpec)
+    die_with_parent(spec.parent)
+    name_process("octavo-grammar")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets children that have ended
+    vocabulary = load_vocabulary(load_tokenizer(spec.tokenizer), spec.vocab_size, spec.eos_token_ids)
+    gc.collect()
+    gc.freeze()  # what children share stays shared
+    while True:
+        data, fds, _, _ = socket.recv_fds(door, 1, 1)
+        if not data:
+            return
+        helper = os.getpid()
+        if os.fork() == 0:
+            die_with_parent(helper)
+            door.close()
+            os.close(0)
+            follow(Connection(fds[0]), vocabulary)
+            os._exit(0)
+        os.close(fds[0])
+
+
+def follow(connection: Connection, vocabulary: LLTokenizer) -> None:
+    """Serve one grammar until the engine closes ``connection``."""
+    _limit_memory()
+    try:
+        kind, text = msgspec.msgpack.decode(connection.recv_bytes(), type=tuple[str, str])
+        with _limited_time():
+            grammar: Matcher | str = _compiled(vocabulary, kind, text)
+        matches: dict[int, Matcher] = {}
+        while True:
+            turn = msgspec.msgpack.decode(connection.recv_bytes(), type=Turn)
+            if turn.begun or turn.ids:
+                connection.send_bytes(msgspec.msgpack.encode(_answer(turn, grammar, matches)))
+            for number in turn.ended:
+                matches.pop(number, None)
+    except (EOFError, OSError):
+        return
+
+
+def _compiled(vocabulary: LLTokenizer, kind: str, text: str) -> Matcher | str:
+    """The grammar, or why there is none."""
+    try:
+        return Matcher.compiled(vocabulary, kind, text)
+    except InvalidRequest as error:
+        return str(error)
+
+
+def _answer(turn: Turn, grammar: Matcher | str, matches: dict[int, Matcher]) -> Masks:
+    if isinstance(grammar, str):
+        return Masks([], b"", dict.fromkeys(turn.begun, grammar))
+    errors: dict[int, str] = {}
+    masks: dict[int, bytes] = {}
+    for number in turn.begun:
+        matches[number] = grammar.copy()
+    for number, token in [*((number, None) for number in turn.begun), *zip(turn.ids, turn.token_ids, strict=True)]:
+        match = matches.get(number)
+        if match is None:
+            continue
+        try:
+            with _limited_time():
+                if token is not None:
+                    match.advance(token)
+                masks[number] = match.mask()
+        except InvalidRequest as error:
+            errors[number] = str(error)
+    return Masks([*masks], b"".join(masks.values()), errors)
+
+
+@contextmanager
+def _limited_time() -> Iterator[None]:
+    """Have the kernel end this process if the body takes more than ``MOST_SECONDS``."""
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+
+
+def _limit_memory() -> None:
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MOST_BYTES, size + MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _line(door: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = door.recv(1)
+        if not byte:
+            sys.exit(0)
+        line += byte
+    return line
+
+
+if __name__ == "__main__":
+    main()
