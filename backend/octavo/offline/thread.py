@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import aclosing, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from octavo.offline.engine import OfflineEngine
 
 Item = TypeVar("Item")
 _END = object()
+_SHUT_DOWN = "The engine has been shut down."
 
 
 class EngineThread:
@@ -24,6 +25,8 @@ class EngineThread:
         """Start, and wait until the engine is ready; raises ``LoadFailed``. Whatever interrupts the wait ends the engine too."""
         self._owner = os.getpid()
         self._ready: Future[OfflineEngine] = Future()
+        # Whoever asks before ``_ending`` is set has a task that ends with the loop; nobody asks afterwards.
+        self._asking, self._ending = threading.Lock(), False
         self._loop = asyncio.new_event_loop()
         self._main = self._loop.create_task(self._serve(config))
         self._thread = threading.Thread(target=self._run, name="octavo", daemon=True)
@@ -36,14 +39,18 @@ class EngineThread:
 
     def iterate(self, items: Callable[[], AsyncGenerator[Item]]) -> Generator[Item]:
         """What ``items()`` yields in the engine's loop, here. It is cancelled if nobody reads on, also after Ctrl-C."""
-        if not self._thread.is_alive():
-            raise EngineDead("The engine has been shut down.")
         arrived: SimpleQueue[Any] = SimpleQueue()
-        forwarding = asyncio.run_coroutine_threadsafe(_forward(items, arrived), self._loop)
+        with self._asking:
+            if self._ending or not self._thread.is_alive():
+                raise EngineDead(_SHUT_DOWN)
+            forwarding = asyncio.run_coroutine_threadsafe(_forward(items, arrived), self._loop)
+        forwarding.add_done_callback(lambda _: arrived.put(_END))  # also of a task that was cancelled before it began
         try:
             while (item := arrived.get()) is not _END:
                 yield item
             forwarding.result()
+        except CancelledError:
+            raise EngineDead(_SHUT_DOWN) from None
         finally:
             forwarding.cancel()
 
@@ -74,16 +81,15 @@ class EngineThread:
         except Exception as error:
             self._ready.set_exception(error)
         finally:
+            with self._asking:
+                self._ending = True
             await engine.close()
 
 
 async def _forward(items: Callable[[], AsyncGenerator[Item]], arrived: "SimpleQueue[Any]") -> None:
-    try:
-        async with aclosing(items()) as stream:
-            async for item in stream:
-                arrived.put(item)
-    finally:
-        arrived.put(_END)
+    async with aclosing(items()) as stream:
+        async for item in stream:
+            arrived.put(item)
 
 
 async def _end_tasks() -> None:
