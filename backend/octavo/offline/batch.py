@@ -81,10 +81,10 @@ class Batch:
             body, chunk = await self._generate(dialect, call, request_id)
             whole = dialect.answer(body, request_id, int(time.time()), self._engine.tokenizer).whole(chunk)
         except Exception as bug:
-            error = bug if isinstance(bug, OctavoError) else internal(bug, log)
-            if error.kind in _FATAL:
+            failure = bug if isinstance(bug, OctavoError) else internal(bug, log)
+            if failure.kind in _FATAL:
                 raise
-            return Answered(answered(line.number, call, STATUSES[error.kind], request_id, error_body(error)), ok=False)
+            return Answered(answered(line.number, call, STATUSES[failure.kind], request_id, error_body(failure)), ok=False)
         tokens = sum(len(sample.token_ids) for sample in chunk.samples)
         return Answered(answered(line.number, call, _OK, request_id, whole), ok=True, tokens=tokens)
 
