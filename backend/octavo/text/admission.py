@@ -9,7 +9,11 @@ from octavo.sampling import SamplingParams
 from octavo.text.request import MAX_PROMPTS, MAX_SAMPLES_OF_ALL
 
 
-class PromptTooLong(InvalidRequest):
+class BadPrompt(InvalidRequest):
+    """It is the prompt that cannot be served, whatever the request calls it."""
+
+
+class PromptTooLong(BadPrompt):
     """The prompt leaves no room for an answer."""
 
 
@@ -41,15 +45,15 @@ class Admission:
     def check_prompt(self, token_ids: list[int]) -> None:
         """At least one token, room for one more, and all of them in the vocabulary."""
         if not token_ids:
-            raise InvalidRequest("The prompt must hold at least one token.")
+            raise BadPrompt("The prompt must hold at least one token.")
         if len(token_ids) > self._longest_prompt:
             self._refuse_length(str(len(token_ids)))
-        self._check_ids("The prompt", token_ids)
+        self._check_ids("The prompt", token_ids, BadPrompt)
 
     def check_numbers(self, prompts: int, samples: int) -> None:
         """At least one prompt, and not too many of them or of samples of them all."""
         if not 1 <= prompts <= MAX_PROMPTS:
-            raise InvalidRequest(f"A request must hold between 1 and {MAX_PROMPTS} prompts, got {prompts}.")
+            raise BadPrompt(f"A request must hold between 1 and {MAX_PROMPTS} prompts, got {prompts}.")
         if prompts * samples > MAX_SAMPLES_OF_ALL:
             asked = prompts * samples
             raise InvalidRequest(f"A request must ask for at most {MAX_SAMPLES_OF_ALL} samples of all its prompts, got {asked}.")
@@ -60,10 +64,10 @@ class Admission:
         if at_least > self._longest_prompt:
             self._refuse_length(f"at least {at_least}")
 
-    def _check_ids(self, what: str, token_ids: Collection[int]) -> None:
+    def _check_ids(self, what: str, token_ids: Collection[int], refusal: type[InvalidRequest] = InvalidRequest) -> None:
         vocab = self._info.vocab_size
         if token_ids and not (min(token_ids) >= 0 and max(token_ids) < vocab):
-            raise InvalidRequest(f"{what} must hold token ids between 0 and {vocab - 1}, the model's vocabulary.")
+            raise refusal(f"{what} must hold token ids between 0 and {vocab - 1}, the model's vocabulary.")
 
     def _refuse_length(self, length: str) -> None:
         raise PromptTooLong(

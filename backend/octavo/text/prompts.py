@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from octavo.errors import InvalidRequest
-from octavo.text.admission import Admission
+from octavo.text.admission import Admission, BadPrompt
 from octavo.text.request import Conversation, Prompt
 from octavo.text.tokenizer import Tokenizer
 
@@ -43,8 +43,11 @@ class PromptReader:
         """What the chat template makes of a conversation. The template itself puts what a prompt begins with before it."""
         template = self._tokenizer.chat_template
         if template is None:
-            raise InvalidRequest("The model has no chat template, so it takes a prompt as text or token ids and no messages.")
-        text = template.render(conversation.messages, conversation.variables, conversation.continue_final_message)
+            raise BadPrompt("The model has no chat template, so it takes a prompt as text or token ids and no messages.")
+        try:
+            text = template.render(conversation.messages, conversation.variables, conversation.continue_final_message)
+        except InvalidRequest as error:
+            raise BadPrompt(str(error)) from error
         self._admission.check_characters(len(text), self._tokenizer.longest_token)
         return self._tokenizer.encode(text, add_special_tokens=conversation.add_special_tokens)
 

@@ -44,9 +44,9 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(messages=[{"role": "user"}] * 16385), "messages", "array_above_max_length", "at most 16384 messages"),
     (CHAT, b"[" + b"1," * 2**20 + b"1]", None, None, "The request body must hold at most 1048576 values."),
     (CHAT, chat_body(messages="Hi"), "messages", "invalid_type", "expected an array, but got a string instead."),
-    (CHAT, chat_body(messages=[{"content": "Hi"}]), None, None, "messages[0] must have a role"),
-    (CHAT, chat_body(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), None, "unsupported_value", "no text"),
-    (CHAT, chat_body(messages=[{"role": "nobody", "content": ""}]), None, None, "No role is called nobody."),
+    (CHAT, chat_body(messages=[{"content": "Hi"}]), "messages", "invalid_value", "messages[0] must have a role"),
+    (CHAT, chat_body(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "messages", "unsupported_value", "no text"),
+    (CHAT, chat_body(messages=[{"role": "nobody", "content": ""}]), "messages", "invalid_value", "No role is called nobody."),
     (CHAT, chat_body(temprature=1), "temprature", "unknown_parameter", "Did you mean 'temperature'?"),
     (CHAT, chat_body(**{"x" * 1000: 1}), "x" * 128 + "...", "unknown_parameter", "Unknown parameter"),
     (CHAT, chat_body(temperature="0"), "temperature", "invalid_type", "expected a number, but got a string instead."),
@@ -56,7 +56,9 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(n=2), "n", "invalid_value", "n must be 1 when temperature is 0"),
     (CHAT, chat_body(max_tokens=0), "max_tokens", "invalid_value", "max_tokens must be between 1"),
     (CHAT, chat_body(max_completion_tokens=-1), "max_completion_tokens", "invalid_value", "max_completion_tokens must be"),
-    (CHAT, chat_body(stop=[1]), "stop[0]", "invalid_type", "expected a string"),
+    (CHAT, chat_body(max_completion_tokens=0), "max_completion_tokens", "invalid_value", "max_completion_tokens must be"),
+    (CHAT, chat_body(metadata={"a": 1}), "metadata", "invalid_type", "'metadata[...]': expected a string"),
+    (CHAT, chat_body(stop=[1]), "stop", "invalid_type", "expected a string"),
     (CHAT, chat_body(stop=["a"] * 100), "stop", "invalid_value", "stop must hold at most 32 strings"),
     (CHAT, chat_body(logit_bias={"x": 1}), "logit_bias", "invalid_type", "expected an integer"),
     (CHAT, chat_body(logit_bias={"999": 1}), "logit_bias", "invalid_value", "between 0 and 259"),
@@ -64,11 +66,11 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(logprobs=True, top_logprobs=21), "top_logprobs", "invalid_value", "top_logprobs must be at most 20"),
     (CHAT, chat_body(top_logprobs=2), "top_logprobs", "invalid_value", "unless logprobs is true"),
     (CHAT, chat_body(stream_options={}), "stream_options", "invalid_value", "unless stream is true"),
-    (CHAT, chat_body(stream=True, stream_options={"x": 1}), "stream_options.x", "unknown_parameter", "Unknown parameter"),
+    (CHAT, chat_body(stream=True, stream_options={"x": 1}), "stream_options", "unknown_parameter", "Unknown parameter"),
     (
         CHAT,
         chat_body(stream=True, stream_options={"include_obfuscation": True}),
-        "stream_options.include_obfuscation",
+        "stream_options",
         "unsupported_parameter",
         "no padding is sent",
     ),
@@ -86,14 +88,14 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(stop_token_ids=[1] * 2000), "stop_token_ids", "invalid_value", "at most 1024"),
     (CHAT, chat_body(stop_token_ids=[999]), "stop_token_ids", "invalid_value", "between 0 and 259"),
     (CHAT, chat_body(continue_final_message=True, add_generation_prompt=True), "add_generation_prompt", "invalid_value", "must"),
-    (CHAT, chat_body(messages=[{"role": "user", "content": "x" * 3000}]), None, "context_length_exceeded", "2048"),
-    (COMPLETIONS, completion_body(prompt="x" * 10_000), None, "context_length_exceeded", "2048"),
-    (COMPLETIONS, completion_body(prompt=""), None, None, "at least one token"),
+    (CHAT, chat_body(messages=[{"role": "user", "content": "x" * 3000}]), "messages", "context_length_exceeded", "2048"),
+    (COMPLETIONS, completion_body(prompt="x" * 10_000), "prompt", "context_length_exceeded", "2048"),
+    (COMPLETIONS, completion_body(prompt=""), "prompt", "invalid_value", "at least one token"),
     (COMPLETIONS, completion_body(prompt=[]), "prompt", "invalid_type", "an array of strings"),
     (COMPLETIONS, completion_body(prompt=["a", [1]]), "prompt", "invalid_type", "an array of strings"),
-    (COMPLETIONS, completion_body(prompt=[1.5]), "prompt[0]", "invalid_type", "expected an integer or a string or an array"),
-    (COMPLETIONS, completion_body(prompt=[[1, 999]]), None, None, "between 0 and 259"),
-    (COMPLETIONS, completion_body(prompt=["a"] * 129), None, None, "between 1 and 128 prompts"),
+    (COMPLETIONS, completion_body(prompt=[1.5]), "prompt", "invalid_type", "expected an integer or a string or an array"),
+    (COMPLETIONS, completion_body(prompt=[[1, 999]]), "prompt", "invalid_value", "between 0 and 259"),
+    (COMPLETIONS, completion_body(prompt=["a"] * 129), "prompt", "invalid_value", "between 1 and 128 prompts"),
     (COMPLETIONS, completion_body(suffix="!"), "suffix", "unsupported_parameter", "suffix is not supported"),
     (COMPLETIONS, completion_body(best_of=2), "best_of", "unsupported_parameter", "'best_of' is not supported"),
     (COMPLETIONS, completion_body(best_of=True), "best_of", "unsupported_parameter", "'best_of' is not supported"),
@@ -109,10 +111,13 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (RESPONSES, responses_body(include=["web_search_call.results"]), "include", "unsupported_value", "nothing but"),
     (RESPONSES, responses_body(input=[]), "input", "empty_array", "at least one message"),
     (RESPONSES, responses_body(input=[{"type": "reasoning"}]), "input", "unsupported_value", "'reasoning' are not supported"),
-    (RESPONSES, responses_body(input=[{"role": "user", "content": 1}]), None, None, "input[0] must have a content"),
+    (RESPONSES, responses_body(input=[{"role": "user", "content": 1}]), "input", "invalid_value", "input[0] must have a content"),
+    (RESPONSES, responses_body(input="x" * 3000), "input", "context_length_exceeded", "2048"),
+    (RESPONSES, responses_body(top_logprobs=99), "top_logprobs", "invalid_value", "top_logprobs must be"),
+    (RESPONSES, responses_body(top_logprobs=-1), "top_logprobs", "invalid_value", "top_logprobs must be"),
     (RESPONSES, responses_body(max_output_tokens=0), "max_output_tokens", "invalid_value", "max_output_tokens must be"),
     (TOKENIZE, {"model": "tiny"}, "prompt", "missing_required_parameter", "either prompt or messages"),
-    (TOKENIZE, {"model": "tiny", "prompt": "x" * 10**6}, None, "context_length_exceeded", "2048"),
+    (TOKENIZE, {"model": "tiny", "prompt": "x" * 10**6}, "prompt", "context_length_exceeded", "2048"),
     (TOKENIZE, with_raw({"model": "tiny", "prompt": ""}, "tools", b"1e400"), "tools", "unsupported_parameter", "not supported"),
     ("/v1/detokenize", {"model": "tiny", "tokens": [-1]}, "tokens", "invalid_value", "between 0 and 259"),
     ("/v1/detokenize", {"model": "tiny", "tokens": [1] * 2049}, "tokens", "array_above_max_length", "at most 2048"),
@@ -133,7 +138,7 @@ def test_a_mistake_has_its_field_code_and_text(
 def test_a_stream_that_cannot_begin_is_refused_as_a_whole_answer_is(server: Server, stream: bool) -> None:
     """A long text is tokenised beside everything else, so that its refusal comes when the reply could have begun."""
     body = chat_body(messages=[{"role": "user", "content": "x" * 10_000}], stream=stream)
-    assert refused(server, CHAT, body)[:3] == (400, None, "context_length_exceeded")
+    assert refused(server, CHAT, body)[:3] == (400, "messages", "context_length_exceeded")
 
 
 def test_fields_that_ask_for_nothing(server: Server) -> None:
@@ -162,9 +167,11 @@ def test_models_health_and_version(server: Server) -> None:
 def test_paths_and_methods_that_do_not_exist(server: Server) -> None:
     reply = call(server, "GET", "/v1/nope")
     assert (reply.status, error_of(reply)["message"]) == (404, "Invalid URL (GET /v1/nope)")
+    assert (error_of(reply)["type"], error_of(reply)["code"]) == ("invalid_request_error", "unknown_url")
     reply = call(server, "GET", CHAT)
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
     assert error_of(reply)["message"] == "Not allowed to GET on /v1/chat/completions."
+    assert (error_of(reply)["type"], error_of(reply)["code"]) == ("invalid_request_error", "method_not_supported")
 
 
 def test_a_request_id_comes_back(server: Server) -> None:
@@ -183,7 +190,9 @@ def test_a_request_can_be_ended_by_its_id(server: Server) -> None:
     next(lines)
     assert post(server, "/v2/models/tiny/generate", {"id": "endless", "stop": True}).status == 200
     *_, error, blank, done, _ = lines
-    assert error.startswith(b'data: {"error":{"message":"Request was cancelled"')
+    assert json.loads(error.removeprefix(b"data: "))["error"] == {
+        "message": "Request was cancelled", "type": "invalid_request_error", "param": None, "code": "request_cancelled",
+    }  # fmt: skip
     assert (blank, done) == (b"\n", b"data: [DONE]\n")
 
 

@@ -65,7 +65,7 @@ async def reading(
     """What a client reads of a stream that answers with what is played."""
 
     async def answer(_: Request) -> Response:
-        return stream.AnswerStream(words(), played)
+        return stream.AnswerStream(words(), played, lambda error: error)
 
     taken = listener("127.0.0.1", 0)
     server = listen.HttpServer(Starlette(routes=[Route("/", answer)]), taken)

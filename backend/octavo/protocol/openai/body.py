@@ -45,26 +45,30 @@ def _misfit(text: str, wanted: type[msgspec.Struct]) -> InvalidRequest:
         return _unknown(found[1], found[2], wanted)
     if found := _MISSING.fullmatch(text):
         name = _joined(found[2], found[1])
-        return FieldError(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+        return FieldError(f"Missing required parameter: '{name}'.", _field(name), "missing_required_parameter")
     if found := _OUT_OF_RANGE.fullmatch(text):
-        return FieldError(f"Invalid '{found[1]}': the number is out of range.", found[1], "invalid_value")
+        return FieldError(f"Invalid '{found[1]}': the number is out of range.", _field(found[1]), "invalid_value")
     found = _MISTYPED.fullmatch(text)
     if found is None or not found[3]:
         return InvalidRequest("The request body must be a JSON object.")
     got = f", but got {_kinds(found[2])} instead" if found[2] else ""
-    return FieldError(f"Invalid type for '{found[3]}': expected {_kinds(found[1])}{got}.", found[3], "invalid_type")
+    return FieldError(f"Invalid type for '{found[3]}': expected {_kinds(found[1])}{got}.", _field(found[3]), "invalid_type")
 
 
 def _unknown(name: str, where: str | None, wanted: type[msgspec.Struct]) -> FieldError:
     name = name if len(name) <= _LONGEST_NAME else shown(name)
     near = difflib.get_close_matches(name, wanted.__struct_fields__, n=1) if where is None else []
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    path = _joined(where, name)
-    return FieldError(f"Unknown parameter: '{path}'.{hint}", path, "unknown_parameter")
+    return FieldError(f"Unknown parameter: '{_joined(where, name)}'.{hint}", _field(where) if where else name, "unknown_parameter")
 
 
 def _joined(where: str | None, name: str) -> str:
     return f"{where}.{name}" if where else name
+
+
+def _field(path: str) -> str:
+    """The body's own field that a path begins with."""
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 def _kinds(types: str) -> str:

@@ -1,6 +1,6 @@
 """``/v1/completions``: texts or token ids to be continued, whole or as chunks."""
 
-from typing import cast
+from typing import ClassVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -20,6 +20,7 @@ from octavo.text.tokenizer import Tokenizer
 class CompletionRequest(Completing, kw_only=True, forbid_unknown_fields=True):
     """A body."""
 
+    PROMPT: ClassVar[str] = "prompt"
     prompt: str | list[str | int | list[int]]
     echo: bool | None = None
     logprobs: int | None = None

@@ -3,13 +3,12 @@
 import msgspec
 
 from octavo.errors import ErrorKind, InvalidRequest, OctavoError
-from octavo.text.admission import PromptTooLong
+from octavo.text.admission import BadPrompt, PromptTooLong
 
 INVALID, SERVER = "invalid_request_error", "server_error"
 _TYPES = {
     ErrorKind.OVERLOADED: "rate_limit_error",
     ErrorKind.QUEUE_TIMEOUT: SERVER,
-    ErrorKind.CANCELLED: SERVER,
     ErrorKind.ENGINE_DEAD: SERVER,
     ErrorKind.DRAINING: SERVER,
     ErrorKind.INTERNAL: SERVER,
@@ -18,6 +17,7 @@ _CODES = {
     ErrorKind.NOT_FOUND: "model_not_found",
     ErrorKind.UNSUPPORTED: "unsupported_value",
     ErrorKind.OVERLOADED: "rate_limit_exceeded",
+    ErrorKind.CANCELLED: "request_cancelled",
     ErrorKind.UNAUTHENTICATED: "invalid_api_key",
     ErrorKind.FORBIDDEN: "insufficient_permissions",
     ErrorKind.RESTRICTED: "insufficient_permissions",
@@ -39,6 +39,11 @@ class FieldError(InvalidRequest):
         self.param, self.code = param, code
 
 
+def about_prompt(error: BadPrompt, field: str) -> FieldError:
+    """``error`` with the field that holds the prompt."""
+    return FieldError(str(error), field, "context_length_exceeded" if isinstance(error, PromptTooLong) else "invalid_value")
+
+
 class ErrorDetail(msgspec.Struct):
     """What there is to say of an error."""
 
@@ -58,8 +63,6 @@ def error_detail(error: OctavoError) -> ErrorDetail:
     code = _CODES.get(error.kind)
     if isinstance(error, FieldError):
         param, code = error.param, error.code
-    elif isinstance(error, PromptTooLong):
-        code = "context_length_exceeded"
     elif error.kind is ErrorKind.NOT_FOUND:
         param = "model"
     return ErrorDetail(_TEXTS.get(error.kind, str(error)), _TYPES.get(error.kind, INVALID), param, code)
@@ -70,6 +73,6 @@ def error_body(error: OctavoError) -> bytes:
     return msgspec.json.encode(_Body(error_detail(error)))
 
 
-def no_such_route(message: str) -> bytes:
-    """The JSON that tells of a path or a method that does not exist."""
-    return msgspec.json.encode(_Body(ErrorDetail(message, INVALID, None, None)))
+def no_such_route(message: str, code: str = "unknown_url") -> bytes:
+    """The JSON that tells of a path that does not exist, or a method."""
+    return msgspec.json.encode(_Body(ErrorDetail(message, INVALID, None, code)))

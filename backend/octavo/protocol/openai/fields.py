@@ -4,16 +4,18 @@ Whatever a client can name is a field of a struct here: taken, taken without eff
 is no field is refused too, so nothing is ignored that ``docs/openai.md`` does not call so.
 """
 
-from typing import Any, Literal
+import re
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from octavo.errors import InvalidRequest, OctavoError
-from octavo.protocol.openai.errors import FieldError
+from octavo.errors import InvalidRequest, OctavoError, Unsupported
+from octavo.protocol.openai.errors import FieldError, about_prompt
 from octavo.protocol.parameters import MAX_SALT_CHARACTERS
 from octavo.protocol.sampling_fields import MAX_STOP_TOKEN_IDS, sampling_params
 from octavo.sampling import SamplingParams
 from octavo.structured_outputs import StructuredOutputsParams
+from octavo.text.admission import BadPrompt
 
 MAX_ID_CHARACTERS = 256
 # Names of users, sessions and applications, which say nothing of what is to be generated.
@@ -103,6 +105,7 @@ NOTHING = msgspec.Raw()
 class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What can be said in every request for an answer, vLLM's fields included."""
 
+    PROMPT: ClassVar[str]  # the field that holds it
     model: str
     stream: bool | None = None
     temperature: float | None = None
@@ -182,12 +185,17 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return option
 
     def named(self, error: OctavoError) -> OctavoError:
-        """``error`` with the field that its text begins with, under the name that the request has for it."""
-        word, _, rest = str(error).partition(" ")
-        name = self.field(word)
-        if isinstance(error, FieldError) or not isinstance(error, InvalidRequest) or name not in self.__struct_fields__:
+        """``error`` with the field that its text begins with, under the name that the request has for it, or the prompt's."""
+        if isinstance(error, BadPrompt):
+            return about_prompt(error, self.PROMPT)
+        text = str(error)
+        option = re.split(r"\W", text, maxsplit=1)[0]
+        name = self.field(option)
+        unnamed = isinstance(error, InvalidRequest | Unsupported) and not isinstance(error, FieldError)
+        if not unnamed or name not in self.__struct_fields__:
             return error
-        return FieldError(f"{name} {rest}", name, "invalid_value")
+        code = "invalid_value" if isinstance(error, InvalidRequest) else "unsupported_value"
+        return FieldError(name + text.removeprefix(option), name, code)
 
 
 class EventOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -268,8 +276,8 @@ def check_stream_options(options: EventOptions | None, stream: bool) -> None:
     if options is not None and not stream:
         raise FieldError("stream_options must be left out unless stream is true.", "stream_options", "invalid_value")
     if options is not None and options.include_obfuscation:
-        name = "stream_options.include_obfuscation"
-        raise FieldError(f"{name} must be false or left out: no padding is sent.", name, "unsupported_parameter")
+        text = "stream_options.include_obfuscation must be false or left out: no padding is sent."
+        raise FieldError(text, "stream_options", "unsupported_parameter")
 
 
 def _refuse_unless_neutral(name: str, raw: msgspec.Raw) -> None:

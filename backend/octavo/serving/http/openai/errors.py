@@ -29,5 +29,8 @@ def refusal(error: OctavoError) -> Response:
 
 def no_route(method: str, path: str, status: int, headers: dict[str, str]) -> Response:
     """The reply to a request to a path or with a method that does not exist."""
-    text = f"Invalid URL ({method} {path})" if status == 404 else f"Not allowed to {method} on {path}."
-    return Response(no_such_route(text), status, headers, "application/json")
+    if status == 404:
+        body = no_such_route(f"Invalid URL ({method} {path})")
+    else:
+        body = no_such_route(f"Not allowed to {method} on {path}.", "method_not_supported")
+    return Response(body, status, headers, "application/json")

@@ -43,9 +43,9 @@ class GenerateEndpoints:
         backlog, headers = self._service.backlog(), request.headers.get
         try:
             generation = self._service.begin(route, lambda: body.request(route.name, route.version, name), backlog, headers)
+            answer = dialect.answer(body, name, int(time.time()), self._models.engine(route).tokenizer)
+            if body.stream:
+                return AnswerStream(answer, generation, body.named)
+            return Response(answer.whole(await whole_of(request.receive, generation)), media_type="application/json")
         except OctavoError as error:
             raise body.named(error) from None
-        answer = dialect.answer(body, name, int(time.time()), self._models.engine(route).tokenizer)
-        if body.stream:
-            return AnswerStream(answer, generation)
-        return Response(answer.whole(await whole_of(request.receive, generation)), media_type="application/json")

@@ -5,12 +5,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.errors import NotFound, shown
-from octavo.protocol.openai.errors import FieldError
+from octavo.protocol.openai.errors import FieldError, about_prompt
 from octavo.protocol.openai.models import ServedModel, write_model, write_models
 from octavo.protocol.openai.tokens import read_detokenize, read_tokenize, write_text, write_tokens
 from octavo.serving.http.body import read_body
 from octavo.serving.identity import VERSION
 from octavo.serving.models import Models, Route
+from octavo.text.admission import BadPrompt
 
 JSON = "application/json"
 
@@ -54,7 +55,10 @@ class Inventory:
         """``/v1/tokenize``."""
         body = read_tokenize(await read_body(request, self._limit))
         engine = self._models.engine(find(self._models, body.model))
-        token_ids = await engine.tokenize(body.text(), body.add_special_tokens is not False)
+        try:
+            token_ids = await engine.tokenize(body.text(), body.add_special_tokens is not False)
+        except BadPrompt as error:
+            raise about_prompt(error, "messages" if body.prompt is None else "prompt") from None
         texts = [engine.tokenizer.token_text(token_id) for token_id in token_ids] if body.return_token_strs else None
         return Response(write_tokens(token_ids, engine.binding.info.max_model_len, texts), media_type=JSON)
 

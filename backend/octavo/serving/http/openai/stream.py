@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.responses import Response
@@ -30,10 +30,10 @@ class AnswerStream(Response):
     An event is taken when the one before it is on its way, so a client that does not read makes nothing here grow.
     """
 
-    def __init__(self, answer: Answer, generation: Generation) -> None:
-        """``answer`` words what ``generation`` makes."""
+    def __init__(self, answer: Answer, generation: Generation, named: Callable[[OctavoError], OctavoError]) -> None:
+        """``answer`` words what ``generation`` makes; ``named`` gives an error the field that it is about."""
         super().__init__()
-        self._answer, self._generation = answer, generation
+        self._answer, self._generation, self._named = answer, generation, named
         self._started = self._sending = self._last = False
         self._quiet = True
 
@@ -62,7 +62,7 @@ class AnswerStream(Response):
             chunk = self._generation.take()
             events = b"" if chunk is None else self._answer.piece(chunk)
         except Exception as error:
-            self._fail(visible(error))
+            self._fail(self._named(visible(error)))
             return
         if chunk is not None and (events or chunk.final):
             self._write(self._send(events, chunk.final), chunk.final)
