@@ -1,11 +1,13 @@
 """``Child``: a process of ours that cannot outlive us. Knows neither what it runs nor what is said to it after its start."""
 
 import asyncio
+import logging
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from typing import NamedTuple
 
+log = logging.getLogger(__name__)
 KILL_PATIENCE = 5.0
 
 
@@ -64,8 +66,16 @@ class Child:
             await asyncio.wait({self.exited}, timeout=patience)
         await self.kill()
 
-    async def kill(self) -> None:
-        """End it now."""
+    def signal_kill(self) -> None:
+        """Have it end now, without waiting for that."""
         if self.running:
             self._process.kill()
-        await asyncio.wait({self.exited})
+
+    async def kill(self) -> None:
+        """End it now, and wait until it has exited, unless it takes longer than any process should."""
+        self.signal_kill()
+        await asyncio.wait({self.exited}, timeout=KILL_PATIENCE)
+        if self.running:
+            log.error(
+                "The %s process %d does not end although it was killed: its device or a file system hangs.", self.name, self.pid
+            )

@@ -91,6 +91,7 @@ class Deployment:
             process = self._process
             await process.gone.wait()
             self._mourn(process)
+            await process.child.kill()  # one that was given up holds its device until it has exited
             if self._retired or not await self._revive():
                 return
             self._watcher.engine_back()

@@ -42,7 +42,8 @@ class EngineTotals(msgspec.Struct):
 class EngineProcess:
     """One engine process from its start to its exit.
 
-    ``cause`` is what it said was wrong before it died. ``gone`` is set once it has exited and its last words were heard.
+    ``cause`` is what it said was wrong before it died. ``gone`` is set once it has exited and its last words were heard, or was
+    given up.
     ``stats`` is its last reading; ``answered`` counts the readings; ``asked_at`` is when it was first asked for one that it owes.
     """
 
@@ -57,7 +58,7 @@ class EngineProcess:
         self.asked_at: float | None = None
 
     def why_it_died(self) -> str:
-        """A sentence for those who had requests on it; only after it has exited."""
+        """A sentence for those who had requests on it; only once it is ``gone``."""
         return str(self.cause) if self.cause else f"Its process {self.child.describe_exit()}."
 
 
@@ -132,14 +133,18 @@ class Engines:
                     await self._news.wait()
         except TimeoutError:
             log.debug("An engine is in a step that takes longer than %g s.", STATS_PATIENCE)
-            await self._end_silent()
+            self._end_silent()
 
-    async def _end_silent(self) -> None:
-        """An engine between two steps answers at once. One that is stopped, or whose device hangs, holds its requests for ever."""
-        for engine in list(self._running.values()):
+    def _end_silent(self) -> None:
+        """An engine between two steps answers at once. One that is stopped, or whose device hangs, holds its requests for ever.
+
+        It is dead for all others from now on: a process that hangs in its device's driver may take long to go, or never do.
+        """
+        for identity, engine in list(self._running.items()):
             if engine.asked_at is not None and time.monotonic() - engine.asked_at > self._patience:
                 engine.cause = engine.cause or EngineDead(f"It has not answered for {self._patience:g} s.")
-                await engine.child.kill()
+                engine.child.signal_kill()
+                self._forget(identity, engine)
 
     def totals(self, name: str, version: int) -> EngineTotals:
         """The totals of one model version, zero at first."""
@@ -196,10 +201,13 @@ class Engines:
             async with asyncio.timeout(LAST_WORDS):
                 while engine.child.exited.result() > 0 and engine.cause is None:
                     await self._news.wait()
-        del self._running[identity]
-        Path(engine.address.removeprefix("ipc://")).unlink(missing_ok=True)
-        engine.gone.set()
-        self._news.tell()
+        self._forget(identity, engine)
+
+    def _forget(self, identity: bytes, engine: EngineProcess) -> None:
+        if self._running.pop(identity, None) is not None:
+            Path(engine.address.removeprefix("ipc://")).unlink(missing_ok=True)
+            engine.gone.set()
+            self._news.tell()
 
     async def _listen(self) -> None:
         async for identity, report in self._hub.receive():
