@@ -56,8 +56,8 @@ class LLM:
     ) -> list[RequestOutput]:
         """The answers to all prompts, in their order. A prompt is a text, token ids, ``TextPrompt`` or ``TokensPrompt``.
 
-        ``sampling_params``: for all, or one for each. ``priority``: one for each, the smallest first, with
-        ``scheduling_policy="priority"``. ``use_tqdm``: whether to show a bar, or what makes it.
+        ``sampling_params``: for all, or one for each. ``priority``: one for each, the smallest first; without
+        ``scheduling_policy="priority"`` it has no effect. ``use_tqdm``: whether to show a bar, or what makes it.
         If one prompt is refused, all are: ``InvalidRequest``, which is a ``ValueError``.
         """
         _refuse(lora_request=lora_request, tokenization_kwargs=tokenization_kwargs)

@@ -174,6 +174,12 @@ def test_paths_and_methods_that_do_not_exist(server: Server) -> None:
     assert (error_of(reply)["type"], error_of(reply)["code"]) == ("invalid_request_error", "method_not_supported")
 
 
+def test_a_body_that_is_packed_as_nobody_can_read(server: Server) -> None:
+    reply = post(server, CHAT, chat_body(), {"Content-Encoding": "br"})
+    assert reply.status == 400
+    assert (error_of(reply)["type"], error_of(reply)["code"]) == ("invalid_request_error", "unsupported_value")
+
+
 def test_a_request_id_comes_back(server: Server) -> None:
     reply = post(server, CHAT, chat_body(), {"X-Request-Id": "mine"})
     assert (reply.headers["x-request-id"], reply.json["id"]) == ("mine", "chatcmpl-mine")
