@@ -155,6 +155,8 @@ def test_a_browser_may_ask_from_the_origin_that_is_named(guarded: Server, restri
     assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, ORIGIN)
     assert "x-request-id" in refused.headers["access-control-expose-headers"]
     assert "access-control-allow-origin" not in call(restricted, "GET", "/v1/models", headers={"Origin": ORIGIN}).headers
+    for origin, status in ((ORIGIN, 401), ("https://other.example.com", 403)):
+        assert call(guarded, "POST", "/v1/completions", b"{}", {"Origin": origin}).status == status
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from octavo.serving.http.load_report import reporting_load
 from octavo.serving.http.openai import errors as openai
 from octavo.serving.http.openai.request_ids import HEADER, with_request_ids
 from octavo.serving.http.openai.routes import openai_routes
+from octavo.serving.http.origins import from_known_origins
 from octavo.serving.http.repository import RepositoryEndpoints
 from octavo.serving.http.settings import SettingsEndpoints
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
@@ -43,7 +44,8 @@ def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
     guarded_app = with_request_ids(reporting_load(guarded(app, gate, _refusal), app, link))
-    return _counted(_shared(guarded_app, setup.http_cors_origins), traffic)
+    origins = setup.http_cors_origins
+    return _counted(from_known_origins(_shared(guarded_app, origins), origins, _refusal), traffic)
 
 
 def http_routes(models: Models, link: Link, gate: Gate, limit: int, max_unread: int) -> list[Route]:
