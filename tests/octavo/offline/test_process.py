@@ -34,7 +34,7 @@ class Script:
         command = [sys.executable, "-X", "dev", "-W", "error", str(file)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (whoever runs the tests may ignore it)
         )  # fmt: skip
         self.engines: list[psutil.Process] = []
 
