@@ -116,6 +116,7 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (RESPONSES, responses_body(top_logprobs=99), "top_logprobs", "invalid_value", "top_logprobs must be"),
     (RESPONSES, responses_body(top_logprobs=-1), "top_logprobs", "invalid_value", "top_logprobs must be"),
     (RESPONSES, responses_body(max_output_tokens=0), "max_output_tokens", "invalid_value", "max_output_tokens must be"),
+    (TOKENIZE, {"model": "tiny", "messages": [{"content": "Hi"}]}, "messages", "invalid_value", "messages[0] must have a role"),
     (TOKENIZE, {"model": "tiny"}, "prompt", "missing_required_parameter", "either prompt or messages"),
     (TOKENIZE, {"model": "tiny", "prompt": "x" * 10**6}, "prompt", "context_length_exceeded", "2048"),
     (TOKENIZE, with_raw({"model": "tiny", "prompt": ""}, "tools", b"1e400"), "tools", "unsupported_parameter", "not supported"),

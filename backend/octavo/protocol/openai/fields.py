@@ -4,12 +4,11 @@ Whatever a client can name is a field of a struct here: taken, taken without eff
 is no field is refused too, so nothing is ignored that ``docs/openai.md`` does not call so.
 """
 
-import re
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from octavo.errors import InvalidRequest, OctavoError, Unsupported
+from octavo.errors import InvalidRequest, OctavoError
 from octavo.protocol.openai.errors import FieldError, about_prompt
 from octavo.protocol.parameters import MAX_SALT_CHARACTERS
 from octavo.protocol.sampling_fields import MAX_STOP_TOKEN_IDS, sampling_params
@@ -188,14 +187,11 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """``error`` with the field that its text begins with, under the name that the request has for it, or the prompt's."""
         if isinstance(error, BadPrompt):
             return about_prompt(error, self.PROMPT)
-        text = str(error)
-        option = re.split(r"\W", text, maxsplit=1)[0]
-        name = self.field(option)
-        unnamed = isinstance(error, InvalidRequest | Unsupported) and not isinstance(error, FieldError)
-        if not unnamed or name not in self.__struct_fields__:
+        word, _, rest = str(error).partition(" ")
+        name = self.field(word)
+        if isinstance(error, FieldError) or not isinstance(error, InvalidRequest) or name not in self.__struct_fields__:
             return error
-        code = "invalid_value" if isinstance(error, InvalidRequest) else "unsupported_value"
-        return FieldError(name + text.removeprefix(option), name, code)
+        return FieldError(f"{name} {rest}", name, "invalid_value")
 
 
 class EventOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from octavo.errors import InvalidRequest, Unsupported
 from octavo.protocol.openai.errors import FieldError
 from octavo.protocol.prompts import checked_messages
 from octavo.text.chat_template import RESERVED
@@ -20,7 +21,7 @@ def conversation(
     continue_final_message: bool | None = None,
     add_special_tokens: bool | None = None,
 ) -> Conversation:
-    """The messages of ``field`` as a prompt. Raises ``InvalidRequest`` or ``Unsupported``."""
+    """The messages of ``field`` as a prompt. Raises ``FieldError``."""
     if not messages:
         raise FieldError(f"{field} must hold at least one message.", field, "empty_array")
     if len(messages) > MAX_MESSAGES:
@@ -36,4 +37,13 @@ def conversation(
         variables["documents"] = documents
     if add_generation_prompt is not None:
         variables["add_generation_prompt"] = add_generation_prompt
-    return Conversation(checked_messages(messages, field), variables, bool(continue_final_message), bool(add_special_tokens))
+    return Conversation(_checked(messages, field), variables, bool(continue_final_message), bool(add_special_tokens))
+
+
+def _checked(messages: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+    try:
+        return checked_messages(messages, field)
+    except InvalidRequest as error:
+        raise FieldError(str(error), field, "invalid_value") from None
+    except Unsupported as error:
+        raise FieldError(str(error), field, "unsupported_value") from None

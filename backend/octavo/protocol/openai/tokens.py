@@ -28,7 +28,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     tools: msgspec.Raw = NOTHING
 
     def text(self) -> str | Conversation:
-        """What is to be tokenised. Raises ``InvalidRequest`` or ``Unsupported``."""
+        """What is to be tokenised. Raises ``FieldError``."""
         if (self.prompt is None) == (self.messages is None):
             raise FieldError("A request must have either prompt or messages.", "prompt", "missing_required_parameter")
         if self.messages is None:
