@@ -142,5 +142,10 @@ def _token(header: Headers) -> str:
     return token.strip() if scheme.lower() == "bearer" else header("x-api-key") or ""
 
 
+def owner_of(header: Headers) -> bytes:
+    """Whose a call is, for none but its sender to end it: the SHA-256 of its token, of nothing without one."""
+    return _digest(_token(header))
+
+
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()

@@ -115,10 +115,11 @@ class CounterDeltas(msgspec.Struct, frozen=True, tag=True):
 
 
 class StopRequests(msgspec.Struct, frozen=True, tag=True):
-    """Front end, and then the supervisor to all others: end the open requests of this model that have this id."""
+    """Front end, and then the supervisor to all others: end the open requests of this model and owner that have this id."""
 
     model: str
     id: str
+    owner: bytes
 
 
 class LoadModel(msgspec.Struct, frozen=True, tag=True):

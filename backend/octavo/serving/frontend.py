@@ -51,7 +51,7 @@ class FrontEnd:
         self._link = Link(setup.control, setup.number)
         self._models = Models(
             released=lambda generation: self._link.send(control.Released(generation)),
-            stopped=lambda model, request_id: self._link.send(control.StopRequests(model, request_id)),
+            stopped=lambda *which: self._link.send(control.StopRequests(*which)),
             limits=setup.limits,
         )
         self._tracing = _tracing(setup.settings, self._count_trace)
@@ -80,8 +80,8 @@ class FrontEnd:
             match message:
                 case control.EngineGone(generation, error):
                     self._models.engine_gone(generation, error.exception())
-                case control.StopRequests(model, request_id):
-                    self._models.stop_here(model, request_id)
+                case control.StopRequests(model, request_id, owner):
+                    self._models.stop_here(model, request_id, owner)
                 case control.ReadCounters(query):
                     self._report(query)
                 case _:

@@ -55,7 +55,7 @@ class Models:
     """
 
     def __init__(
-        self, released: Callable[[int], None], stopped: Callable[[str, str], None], limits: RequestLimits = DEFAULT_LIMITS
+        self, released: Callable[[int], None], stopped: Callable[[str, str, bytes], None], limits: RequestLimits = DEFAULT_LIMITS
     ) -> None:
         """No model is known yet; every request is held to ``limits``."""
         self.limits = limits
@@ -159,15 +159,15 @@ class Models:
         except OctavoError:
             return False
 
-    def stop(self, name: str, request_id: str) -> None:
-        """End all requests of a model that have this id, wherever they are open."""
-        self.stop_here(name, request_id)
-        self._stopped(name, request_id)
+    def stop(self, name: str, request_id: str, owner: bytes) -> None:
+        """End all requests of a model and an owner that have this id, wherever they are open."""
+        self.stop_here(name, request_id, owner)
+        self._stopped(name, request_id, owner)
 
-    def stop_here(self, name: str, request_id: str) -> None:
+    def stop_here(self, name: str, request_id: str, owner: bytes) -> None:
         """End those of them that are open in this front end."""
         for engine in list(self._engines.values()):
-            engine.stop(name, request_id)
+            engine.stop(name, request_id, owner)
 
     def cancel_all(self) -> None:
         """End all open generations."""

@@ -36,10 +36,14 @@ class Trace(Protocol):
 
 
 class Arrival(NamedTuple):
-    """When the bytes of a request were here (``time.monotonic``), and its trace if it has one."""
+    """When the bytes of a request were here (``time.monotonic``), and its trace if it has one.
+
+    ``owner``: who may end it by its id, None if its dialect has no such request.
+    """
 
     at: float
     trace: Trace | None = None
+    owner: bytes | None = None
 
 
 class _Progress:
@@ -91,10 +95,11 @@ class ServedEngine(Observer):
         """The engine has died: end all its generations with ``error``."""
         self._client.fail_all(error)
 
-    def stop(self, model: str, request_id: str) -> None:
-        """End the open generations of ``model`` whose client calls them ``request_id``."""
-        for generation in list(self._open):
-            if generation.request.id == request_id and generation.request.model == model:
+    def stop(self, model: str, request_id: str, owner: bytes) -> None:
+        """End the open generations of ``model`` whose client calls them ``request_id`` and is ``owner``."""
+        for generation, progress in list(self._open.items()):
+            request = generation.request
+            if (request.id, request.model, progress.arrival.owner) == (request_id, model, owner):
                 generation.cancel()
 
     def cancel_all(self) -> None:

@@ -7,7 +7,7 @@ from octavo.errors import OctavoError, Overloaded
 from octavo.protocol.rejection import prefixed
 from octavo.protocol.triton import TritonCall, TritonStop
 from octavo.protocol.triton_reply import StopReply, TritonReply
-from octavo.serving.auth import Headers
+from octavo.serving.auth import Headers, owner_of
 from octavo.serving.models import Models, Route
 from octavo.serving.served import Arrival
 from octavo.serving.services.generate import GenerateService
@@ -95,7 +95,7 @@ class InferService:
         """
         route = self._models.find(request.model_name, request.model_version)
         with self._service.arriving(route, headers) as arrival:
-            return self._begin(request, unary, route, arrival, backlog)
+            return self._begin(request, unary, route, arrival._replace(owner=owner_of(headers)), backlog)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, headers: Headers) -> pb.ModelInferResponse:
         """The whole answer in one message."""
@@ -110,7 +110,8 @@ class InferService:
     def _begin(self, request: pb.ModelInferRequest, unary: bool, route: Route, arrival: Arrival, backlog: Backlog) -> Answer:
         call = route.tensors.read(request, unary)
         if isinstance(call, TritonStop):
-            self._models.stop(call.model, call.id)
+            assert arrival.owner is not None
+            self._models.stop(call.model, call.id, arrival.owner)
             return Answer(call, _Done(), StopReply(call, route.version))
         engine = self._models.engine(route)
         generation = engine.generate(call.request, arrival, backlog)
