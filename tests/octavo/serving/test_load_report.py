@@ -1,12 +1,15 @@
 """Load reports in the answers over HTTP, for balancers that ask for them."""
 
 import json
+import signal
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from calls import Stream, infer_request
-from server import Server
+from server import Server, running
 
 ASKED, TOLD = "endpoint-load-metrics-format", "endpoint-load-metrics"
 NAMES = ["kv_cache_utilization", "max_token_capacity", "kv_cache_usage_perc", "num_requests_waiting", "num_requests_running"]
@@ -59,3 +62,17 @@ def test_nobody_else_is_told(server: Server) -> None:
     assert header(server, generate, CALLS[generate], **{ASKED: "xml"}) is None
     assert header(server, generate, {"text_input": "hello", "temperature": -1}, **{ASKED: "text"}) is None
     assert header(server, "/v2/repository/index", {}, **{ASKED: "text"}) is None
+
+
+def test_a_supervisor_that_is_busy_holds_no_answer_up(repository: Path, tmp_path: Path) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=tiny")
+    path = "/v2/models/tiny/generate"
+    with running(repository, *flags, log=tmp_path / "log") as server:
+        assert header(server, path, CALLS[path], **{ASKED: "text"})
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            assert header(server, path, CALLS[path], **{ASKED: "text"}) is None
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        server.wait_until(lambda: header(server, path, CALLS[path], **{ASKED: "text"}) is not None, "the load to be told again")

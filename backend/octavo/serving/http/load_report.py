@@ -3,21 +3,53 @@
 Balancers read it where a scrape of the metrics would be one service more. The names are Triton's and vLLM's.
 """
 
+import asyncio
+import time
+from contextlib import suppress
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octavo.errors import OctavoError
 from octavo.serving.control import Load, ReadLoad
 from octavo.serving.groups import Group
 from octavo.serving.http.guard import group_of
 from octavo.serving.link import Link
 
 ASKED, TOLD = "endpoint-load-metrics-format", "endpoint-load-metrics"
+LARGEST_AGE, PATIENCE = 0.1, 0.1
+
+
+class _Reading:
+    """The load as the supervisor last told it. All answers share one question, and none waits long for it."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._load: Load | None = None
+        self._read_at = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
+
+    async def now(self) -> Load | None:
+        """The load at most ``LARGEST_AGE`` seconds ago, None if it is not to be had in time."""
+        if not self._is_fresh():
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.ensure_future(self._ask())
+            await asyncio.wait({self._asking}, timeout=PATIENCE)
+        return self._load if self._is_fresh() else None
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._read_at <= LARGEST_AGE
+
+    async def _ask(self) -> None:
+        with suppress(OctavoError):
+            self._load, self._read_at = (await self._link.call(ReadLoad)).load, time.monotonic()
 
 
 def reporting_load(app: ASGIApp, routes: Starlette, link: Link) -> ASGIApp:
     """``app``, whose answers from models carry the header if the request asks for it; ``routes`` knows which those are."""
+    reading = _Reading(link)
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
         form = Headers(scope=scope).get(ASKED, "").lower() if scope["type"] == "http" else ""
@@ -27,9 +59,9 @@ def reporting_load(app: ASGIApp, routes: Starlette, link: Link) -> ASGIApp:
 
         async def send_with_load(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 200:
-                load = (await link.call(ReadLoad)).load
-                assert load is not None
-                MutableHeaders(scope=message)[TOLD] = _FORMS[form](_metrics(load))
+                load = await reading.now()
+                if load is not None:
+                    MutableHeaders(scope=message)[TOLD] = _FORMS[form](_metrics(load))
             await send(message)
 
         await app(scope, receive, send_with_load)
