@@ -192,17 +192,6 @@ def test_a_request_id_comes_back(server: Server) -> None:
     assert "x-request-id" not in call(server, "GET", "/v2/health/live").headers
 
 
-def test_a_request_can_be_ended_by_its_id(server: Server) -> None:
-    lines = event_lines(server, CHAT, chat_body(max_tokens=1900, stream=True, request_id="endless"))
-    next(lines)
-    assert post(server, "/v2/models/tiny/generate", {"id": "endless", "stop": True}).status == 200
-    *_, error, blank, done, _ = lines
-    assert json.loads(error.removeprefix(b"data: "))["error"] == {
-        "message": "Request was cancelled", "type": "invalid_request_error", "param": None, "code": "request_cancelled",
-    }  # fmt: skip
-    assert (blank, done) == (b"\n", b"data: [DONE]\n")
-
-
 def test_a_full_queue_is_told_to_try_again(server: Server, client: triton.InferenceServerClient) -> None:
     """``narrow`` serves one request and lets one wait."""
     client.load_model("narrow")
