@@ -1,11 +1,9 @@
 """The HTTP application of a front end: every route of Triton's that this server has, with Triton's answers, and OpenAI's."""
 
-from collections.abc import Awaitable, Callable
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from octavo.errors import OctavoError, Unsupported
 from octavo.serving.auth import Gate
 from octavo.serving.control import FrontEndSetup
-from octavo.serving.http.errors import error_json, refusal, visible
+from octavo.serving.http.errors import error_json, refusal
 from octavo.serving.http.guard import guarded
 from octavo.serving.http.infer import InferEndpoints
 from octavo.serving.http.load_report import reporting_load
@@ -22,14 +20,13 @@ from octavo.serving.http.openai.request_ids import HEADER, with_request_ids
 from octavo.serving.http.openai.routes import openai_routes
 from octavo.serving.http.origins import from_known_origins
 from octavo.serving.http.repository import RepositoryEndpoints
+from octavo.serving.http.route import Handle, route
 from octavo.serving.http.settings import SettingsEndpoints
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
 from octavo.serving.link import Link
 from octavo.serving.models import Models
 from octavo.serving.traffic import Traffic
 
-Handle = Callable[[Request], Awaitable[Response]]
-CLIENT_GONE = 499
 # Parts of Triton's protocol that this server does not have, by the paths that begin with them.
 ABSENT = {
     "systemsharedmemory": "system shared memory",
@@ -113,16 +110,7 @@ def _of_model(path: str, method: str, handle: Handle, name: str = "") -> list[Ro
 
 def _route(path: str, method: str, handle: Handle, name: str = "") -> Route:
     """A route whose errors are answered by the one table, in which it may have a ``name``."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await handle(request)
-        except ClientDisconnect:
-            return Response(status_code=CLIENT_GONE)
-        except Exception as error:
-            return refusal(visible(error), name)
-
-    return Route(path, answer, methods=[method])
+    return route(path, method, handle, lambda error: refusal(error, name))
 
 
 def _absent(path: str, what: str) -> Route:

@@ -1,20 +1,14 @@
 """Every route of the OpenAI API that this server has, under ``/v1`` and, as KServe's runtimes have them, ``/openai/v1``."""
 
-from collections.abc import Awaitable, Callable
-
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from octavo.serving.http.errors import visible
 from octavo.serving.http.openai.errors import refusal
 from octavo.serving.http.openai.generate import GenerateEndpoints
 from octavo.serving.http.openai.inventory import Inventory
+from octavo.serving.http.route import Handle, route
 from octavo.serving.models import Models
 
-Handle = Callable[[Request], Awaitable[Response]]
 BASES = ("/v1", "/openai/v1")
-CLIENT_GONE = 499
 
 
 def openai_routes(models: Models, limit: int, max_unread: int) -> list[Route]:
@@ -24,8 +18,8 @@ def openai_routes(models: Models, limit: int, max_unread: int) -> list[Route]:
     """
     generate, inventory = GenerateEndpoints(models, limit, max_unread), Inventory(models, limit)
     return [
-        _route("/health", "GET", inventory.health),
-        _route("/version", "GET", inventory.version),
+        route("/health", "GET", inventory.health, refusal),
+        route("/version", "GET", inventory.version, refusal),
         *_under(BASES, "/models", "GET", inventory.models),
         *_under(BASES, "/models/{model:path}", "GET", inventory.model),
         *_under(BASES, "/completions", "POST", generate.completions),
@@ -37,18 +31,4 @@ def openai_routes(models: Models, limit: int, max_unread: int) -> list[Route]:
 
 
 def _under(bases: tuple[str, ...], path: str, method: str, handle: Handle) -> list[Route]:
-    return [_route(base + path, method, handle) for base in bases]
-
-
-def _route(path: str, method: str, handle: Handle) -> Route:
-    """A route whose errors are answered in the dialect."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await handle(request)
-        except ClientDisconnect:
-            return Response(status_code=CLIENT_GONE)
-        except Exception as error:
-            return refusal(visible(error))
-
-    return Route(path, answer, methods=[method])
+    return [route(base + path, method, handle, refusal) for base in bases]
