@@ -67,12 +67,23 @@ class Match:
 class _Process:
     """A grammar's process, seen from the engine."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, door: socket.socket) -> None:
         self.connection = connection
+        self.door = door
         self.matches: dict[int, Match] = {}
         self.turn = Turn([], [], [], [])
-        self.compiled = False
+        self.compiled = self.second = False
         self.owed = 0
+
+    def never_was(self) -> bool:
+        """Whether the helper ended before it had made this process, so that the grammar is not what is wrong."""
+        try:
+            ended = self.door.recv(1, socket.MSG_DONTWAIT) == b""  # a helper says nothing on it
+        except BlockingIOError:
+            ended = False
+        except ConnectionResetError:  # what was sent to it was not read
+            ended = True
+        return ended and not self.compiled
 
 
 class Grammars:
@@ -117,14 +128,17 @@ class Grammars:
         while self._delayed and self._place(self._delayed[0]):
             self._delayed.popleft()
         for process in list(self._processes.values()):
-            turn = process.turn
-            if turn.begun or turn.ids or turn.ended:
-                process.turn = Turn([], [], [], [])
-                process.owed += bool(turn.begun or turn.ids)
-                try:
-                    process.connection.send_bytes(_encode(turn))
-                except OSError:
-                    self._lost(process)
+            self._tell(process)
+
+    def _tell(self, process: _Process) -> None:
+        turn = process.turn
+        if turn.begun or turn.ids or turn.ended:
+            process.turn = Turn([], [], [], [])
+            process.owed += bool(turn.begun or turn.ids)
+            try:
+                process.connection.send_bytes(_encode(turn))
+            except OSError:
+                self._lost(process)
 
     def sockets(self) -> list[int]:
         """File descriptors that can be read once there is an answer."""
@@ -189,12 +203,14 @@ class Grammars:
     def _start(self, grammar: tuple[str, str]) -> _Process:
         ours, theirs = socket.socketpair()
         with theirs:
+            door = self._doorway()
             try:
-                socket.send_fds(self._doorway(), [b"."], [theirs.fileno()])
+                socket.send_fds(door, [b"."], [theirs.fileno()])
             except OSError:
                 self._door = None
-                socket.send_fds(self._doorway(), [b"."], [theirs.fileno()])
-        process = _Process(Connection(ours.detach()))
+                door = self._doorway()
+                socket.send_fds(door, [b"."], [theirs.fileno()])
+        process = _Process(Connection(ours.detach()), door)
         try:
             process.connection.send_bytes(_encode(grammar))
         except OSError:
@@ -218,10 +234,21 @@ class Grammars:
         del self._processes[grammar]
         process.connection.close()
         process.owed = 0
+        if process.never_was() and not process.second:
+            self._begin_again(grammar, process.matches)
+            return
         when = "be followed any further" if process.compiled else "be compiled"
         error = f"structured_outputs.{grammar[0]} could not {when} within the limits of time and memory; make it simpler."
         log.warning("The process of a grammar has ended before its %d answers", len(process.matches))
         self._failed += [(match, error) for match in process.matches.values()]
+
+    def _begin_again(self, grammar: tuple[str, str], matches: dict[int, Match]) -> None:
+        """Those who wait for a grammar must not pay for a helper that was killed; one that ends again and again is another matter."""
+        process = self._processes[grammar] = self._start(grammar)
+        process.second = True
+        process.matches = matches
+        process.turn.begun.extend(matches)
+        self._tell(process)
 
 
 _encode = msgspec.msgpack.Encoder().encode
