@@ -243,7 +243,7 @@ class Grammars:
         self._failed += [(match, error) for match in process.matches.values()]
 
     def _begin_again(self, grammar: tuple[str, str], matches: dict[int, Match]) -> None:
-        """Those who wait for a grammar must not pay for a helper that was killed; one that ends again and again is another matter."""
+        """Who waits for a grammar must not pay for a helper that was killed, unless helpers end again and again."""
         process = self._processes[grammar] = self._start(grammar)
         process.second = True
         process.matches = matches
