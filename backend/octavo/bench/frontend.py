@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from octavo.bench.cpu import cpu_seconds
+from octavo.bench.cpu import CpuTime, cpu_time
 from octavo.bench.hosted import MODEL, Target, octavo, triton
+from octavo.bench.lanes import Door, Job
 from octavo.bench.memory import pss_bytes
 from octavo.bench.report import Row, percentile
-from octavo.bench.streams import Job, Seen
+from octavo.bench.streams import Seen
 from octavo.config import EngineConfig
 
 LANES = 64
@@ -32,6 +33,7 @@ FLOOD_GOALS = {
         ("rate", "responses", "1/s", ">= 1.3 x"),
         ("tokens", "tokens in a response", "", ""),
         ("per_message", "CPU for a response", "us", "<= 0.5 x"),
+        ("kernel_per_message", "of it in the kernel", "us", ""),
         ("per_token", "CPU for a token", "us", "<= 25"),
     ),
     1: (("rate", "responses", "1/s", ">= 1.0 x"), ("tokens", "tokens in a response", "", "")),
@@ -45,6 +47,12 @@ IDLE_GOALS = (
     ("p99 of a stream of 100 tokens/s without them", "ms", ""),
     ("p99 of a stream of 100 tokens/s beside them", "ms", "as without"),
 )
+OPENAI_GOALS = (
+    ("rate", "events", "1/s", ""),
+    ("tokens", "tokens in an event", "", ""),
+    ("kernel_per_message", "CPU in the kernel for an event", "us", ""),
+    ("per_token", "CPU for a token", "us", "<= 30"),
+)
 TRIED = {1: [1000 * 1.4**step for step in range(9)], LANES: [40 * 1.4**step for step in range(9)]}
 
 
@@ -56,11 +64,12 @@ class Figure(NamedTuple):
 
 
 class Flood(NamedTuple):
-    """As many tokens as can be: messages a second, tokens in each, microseconds of all processes' CPU for a message and a token."""
+    """As many tokens as can be: messages a second, tokens in each, and microseconds of all processes' CPU."""
 
     rate: float
     tokens: float
     per_message: float
+    kernel_per_message: float
     per_token: float
 
 
@@ -90,6 +99,10 @@ def run(config: EngineConfig, venv: Path | None, front_ends: int, rounds: int, s
             rates = {lanes: best_rate(ours, lanes, shared) for lanes in TRIED}
             for _ in range(rounds):
                 measure(figures, ours, peer, rates, shared, seconds)
+            if not shared:
+                rate = best_rate(ours, LANES, shared, Door.OPENAI)
+                for _ in range(rounds):
+                    measure_openai(figures, ours, rate, seconds)
     return figures.rows()
 
 
@@ -113,14 +126,21 @@ def measure(figures: Figures, ours: Target, peer: Target | None, rates: dict[int
         figures.note(what, unit, goal, mine_idle[place], their_idle and their_idle[place])
 
 
-def best_rate(target: Target, lanes: int, shared: bool) -> int:
+def measure_openai(figures: Figures, ours: Target, rate: int, seconds: float) -> None:
+    """One round of completions, streamed over HTTP."""
+    seen = flood(ours, LANES, False, seconds, rate, Door.OPENAI)
+    for field, name, unit, goal in OPENAI_GOALS:
+        figures.note(f"{LANES} completions over OpenAI's API: {name}", unit, goal, getattr(seen, field), None)
+
+
+def best_rate(target: Target, lanes: int, shared: bool, door: Door = Door.GRPC) -> int:
     """The rate for each stream at which most responses come out.
 
     Below it the source is what limits, beyond it tokens are merged, and the source takes the cores from those who send them.
     """
     best, found = 0.0, 0
     for rate in map(int, TRIED[lanes]):
-        responses = flood(target, lanes, shared, TRY_SECONDS, rate).rate
+        responses = flood(target, lanes, shared, TRY_SECONDS, rate, door).rate
         if responses < PAST_BEST * best:
             break
         if responses > best:
@@ -128,25 +148,35 @@ def best_rate(target: Target, lanes: int, shared: bool) -> int:
     return found
 
 
-def flood(target: Target, lanes: int, shared: bool, seconds: float, rate: int = 0) -> Flood:
+def flood(target: Target, lanes: int, shared: bool, seconds: float, rate: int = 0, door: Door = Door.GRPC) -> Flood:
     """What gets through of ``rate`` tokens a second for each stream, or of as many as can be made; of the best of its models."""
-    return max(_flood(target, model, lanes, shared, seconds, rate) for model in target.models)
+    jobs = [_job(target, lanes, rate, shared, seconds, door, model) for model in target.models]
+    return max(_flood(target, job) for job in jobs)
 
 
-def _flood(target: Target, model: str, lanes: int, shared: bool, seconds: float, rate: int) -> Flood:
+def _job(target: Target, lanes: int, rate: int, shared: bool, seconds: float, door: Door = Door.GRPC, model: str = MODEL) -> Job:
     connections = 1 if shared else lanes
-    job = Job(address=target.address, model=model, lanes=lanes, rate=rate, seconds=seconds, connections=connections)
-    used: list[float] = []
-    seen = ask(job, lambda: used.append(cpu_seconds(target.pid)))
-    cpu = 1e6 * (used[1] - used[0])
-    return Flood(seen.messages / seconds, seen.tokens / seen.messages, cpu / seen.messages, cpu / seen.tokens)
+    address = target.addresses[door]
+    return Job(address=address, door=door, model=model, lanes=lanes, rate=rate, seconds=seconds, connections=connections)
+
+
+def _flood(target: Target, job: Job) -> Flood:
+    used: list[CpuTime] = []
+    seen = ask(job, lambda: used.append(cpu_time(target.pid)))
+    every, kernel = (1e6 * (after - before) for before, after in zip(*used, strict=True))
+    return Flood(
+        rate=seen.messages / job.seconds,
+        tokens=seen.tokens / seen.messages,
+        per_message=every / seen.messages,
+        kernel_per_message=kernel / seen.messages,
+        per_token=every / seen.tokens,
+    )
 
 
 def ages(target: Target, lanes: int, rate: int, shared: bool, seconds: float) -> list[float]:
     """Seconds between the time at which each token was due in the source and that at which the client had it."""
-    connections = 1 if shared else lanes
     counted = max(seconds, 1.5 * 128 / rate)  # long enough for every stream to begin and end a request
-    job = Job(address=target.address, model=MODEL, lanes=lanes, rate=rate, seconds=counted, connections=connections)
+    job = _job(target, lanes, rate, shared, counted)
     period = 1 / rate
     return [age for arrivals in ask(job, lambda: None).arrivals for age in lateness(arrivals, period)]
 
@@ -165,7 +195,15 @@ def with_idle(target: Target, shared: bool, seconds: float) -> tuple[float, floa
     before = pss_bytes(target.pid)
     alone = percentile(ages(target, 1, LATENCY_RATE, shared, seconds), 0.99)
     connections = 1 if shared else IDLE_CONNECTIONS
-    job = Job(address=target.address, model=MODEL, lanes=IDLE_STREAMS, tokens=1, seconds=0, connections=connections, idle=True)
+    job = Job(
+        address=target.addresses[Door.GRPC],
+        model=MODEL,
+        lanes=IDLE_STREAMS,
+        tokens=1,
+        seconds=0,
+        connections=connections,
+        idle=True,
+    )
     with _client(job) as client:
         assert client.stdout is not None
         if not client.stdout.readline():

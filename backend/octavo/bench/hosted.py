@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from octavo.bench.lanes import Door
 from octavo.bench.real_triton import real_triton
 from octavo.config import EngineConfig
 from octavo.serving.children import Programs
@@ -37,10 +38,10 @@ parameters { key: "threads" value { string_value: "%s" } }
 
 
 class Target(NamedTuple):
-    """A running server: its process, its gRPC address, and the models that make tokens as fast as they can, each in its way."""
+    """A running server: its process, its addresses, and the models that make tokens as fast as they can, each in its way."""
 
     pid: int
-    address: str
+    addresses: dict[Door, str]
     models: tuple[str, ...]
 
 
@@ -59,7 +60,8 @@ def octavo(config: EngineConfig, front_ends: int) -> Iterator[Target]:
             ready = process.stdout.readline().split()
             if not ready:
                 raise RuntimeError("The server did not start; its log says why.")
-            yield Target(process.pid, ready[2].removeprefix("grpc="), (MODEL,))
+            addresses = dict(part.split("=", 1) for part in ready[2:])
+            yield Target(process.pid, {Door.GRPC: addresses["grpc"], Door.OPENAI: addresses["http"]}, (MODEL,))
         finally:
             process.terminate()
             process.wait()
@@ -75,7 +77,7 @@ def triton(venv: Path) -> Iterator[Target]:
             (version.parent / "config.pbtxt").write_text(_CONFIG % threads)
             shutil.copy(SOURCE, version / "model.py")
         with real_triton(venv, Path(folder), (MODEL, THREADED)) as server:
-            yield Target(server.pid, server.grpc, (MODEL, THREADED))
+            yield Target(server.pid, {Door.GRPC: server.grpc}, (MODEL, THREADED))
 
 
 def main(repository: str, front_ends: str) -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from octavo.bench.frontend import Figures, ages, flood, lateness
 from octavo.bench.hosted import octavo
+from octavo.bench.lanes import Door
 from octavo.config import EngineConfig, WeightsFormat
 
 
@@ -39,8 +40,10 @@ def test_a_server_before_a_source_of_tokens_is_measured(demo_gguf: Path) -> None
     config = EngineConfig(name="m", version=1, weights=weights, weights_format=WeightsFormat.GGUF, tokenizer=weights)
     with octavo(config, front_ends=1) as target:
         many = flood(target, lanes=4, shared=True, seconds=1.0, rate=50)
+        openai = flood(target, lanes=4, shared=False, seconds=1.0, rate=50, door=Door.OPENAI)
         late = ages(target, lanes=2, rate=400, shared=False, seconds=0.5)
-    assert many.rate * many.tokens <= 4 * 50 * 1.5
-    assert many.rate > 0 < many.per_message
+    for seen in (many, openai):
+        assert seen.rate * seen.tokens <= 4 * 50 * 1.5
+        assert seen.rate > 0 < seen.per_message
     assert len(late) % 128 == 0 < len(late)
     assert min(late) >= 0
