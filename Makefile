@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TRITON := .venv-triton
 
-.PHONY: serve test test-long test-gpu fuzz conformance check protos bench bench-frontend clean
+.PHONY: serve test test-long test-gpu fuzz conformance perf-analyzer check protos bench bench-frontend clean
 
 serve: $(READY)
 	$(BIN)/octavo serve --model-repository model_repository
@@ -60,6 +60,15 @@ $(TRITON)/.ready: Makefile
 	$(PYTHON) -m venv $(TRITON)
 	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0 numpy==1.26.4
 	@touch $@
+
+# Triton's own load generator, whose tests run where it is. The program is in an old wheel, and libraries that it wants in Triton's.
+PERF_ANALYZER := $(TRITON)/perf_analyzer
+perf-analyzer: $(PERF_ANALYZER)/perf_analyzer
+$(PERF_ANALYZER)/perf_analyzer: $(TRITON)/.ready
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(PERF_ANALYZER)/wheel tritonclient==2.51.0
+	cd $(PERF_ANALYZER) && ln -sf ../lib/python3*/site-packages/nvidia_pytriton.libs/libb64-*.so.0d libb64.so.0d
+	cd $(PERF_ANALYZER) && ln -sf ../lib/python3*/site-packages/nvidia_pytriton.libs/libcudart-*.so.12* libcudart.so.12
+	mv $(PERF_ANALYZER)/wheel/bin/perf_analyzer $@ && rm -r $(PERF_ANALYZER)/wheel
 
 clean:
 	rm -rf $(VENV) $(TRITON) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -124,7 +124,7 @@ def test_what_is_unknown_is_open_to_nobody(guarded: Server, token: str) -> None:
 
 
 def test_a_health_probe_needs_nothing_and_learns_no_more_than_up_or_down(guarded: Server) -> None:
-    assert guarded.get("/v2/health/ready") == (200, "")
+    assert guarded.get("/v2/health/ready") == (200, '{"ready":true}')
     with grpc.insecure_channel(guarded.grpc) as channel:
         answer = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
     assert health_pb2.HealthCheckResponse.FromString(answer) == health_pb2.HealthCheckResponse(status=1)

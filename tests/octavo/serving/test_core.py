@@ -130,8 +130,8 @@ def test_an_unknown_method(server: Server) -> None:
 
 
 def test_http(server: Server) -> None:
-    assert server.get("/v2/health/live") == (200, "")
-    assert server.get("/v2/health/ready") == (200, "")
+    assert server.get("/v2/health/live") == (200, '{"live":true}')
+    assert server.get("/v2/health/ready") == (200, '{"ready":true}')
     assert server.get("/v2/models/tiny/ready") == (200, "")
     assert server.get("/v2/models/tiny/versions/1/ready") == (200, "")
     assert server.get("/v2/models/tiny/versions/9/ready") == (400, '{"error":"Model version not ready"}')

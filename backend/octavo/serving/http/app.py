@@ -90,14 +90,14 @@ class _Health:
         return JSONResponse({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
 
     async def live(self, _: Request) -> Response:
-        return _empty(ok=not self._models.exiting)
+        return _state("live", holds=not self._models.exiting)
 
     async def ready(self, _: Request) -> Response:
-        return _empty(ok=self._models.ready and not self._models.exiting)
+        return _state("ready", holds=self._models.ready and not self._models.exiting)
 
     async def model_ready(self, request: Request) -> Response:
         if self._models.is_ready(request.path_params["model"], request.path_params.get("version", "")):
-            return _empty(ok=True)
+            return PlainTextResponse()
         return JSONResponse({"error": "Model version not ready"}, status_code=400)
 
 
@@ -140,8 +140,9 @@ def _refusal(error: OctavoError, path: str) -> Response:
     return openai.refusal(error) if openai.speaks_openai(path) else refusal(error, "")
 
 
-def _empty(ok: bool) -> Response:
-    return PlainTextResponse(status_code=200 if ok else 400)
+def _state(name: str, holds: bool) -> Response:
+    """Probes read the status; KServe's SDK reads the body."""
+    return JSONResponse({name: holds}, status_code=200 if holds else 400)
 
 
 def _no_such_route(request: Request, error: Exception) -> Response:
