@@ -3,6 +3,7 @@
 import threading
 
 import grpc
+import pytest
 import tritonclient.grpc as triton
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -43,6 +44,16 @@ def test_watchers_see_every_change(server: Server, client: triton.InferenceServe
         thread.join(timeout=30)
         channel.close()
     assert seen == [[SERVING, NOT_SERVING, SERVING]] * 3
+
+
+def test_liveness_is_not_readiness(server: Server, client: triton.InferenceServerClient) -> None:
+    with grpc.insecure_channel(server.grpc) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        with pytest.raises(InferenceServerException):
+            client.load_model("broken")
+        statuses = [check(health_pb2.HealthCheckRequest(service=service)).status for service in ("", "liveness")]
+        client.unload_model("broken")
+    assert statuses == [NOT_SERVING, SERVING]
 
 
 def test_reflection_describes_all_services(server: Server) -> None:

@@ -1,4 +1,8 @@
-"""``grpc.health.v1``: Check and Watch. SERVING means ready; the name of a model asks for that model, any other for the server."""
+"""``grpc.health.v1``: Check and Watch. SERVING means ready; the name of a model asks for that model, any other for the server.
+
+The service ``liveness`` is SERVING as long as this process answers: a kubelet must not end a server whose engine is being
+started again.
+"""
 
 from typing import Any
 
@@ -12,6 +16,7 @@ from octavo.serving.models import Models
 from octavo.serving.services.core import SERVER_EXITING
 
 SERVICE = "grpc.health.v1.Health"
+LIVENESS = "liveness"
 
 
 class HealthService:
@@ -53,7 +58,7 @@ class HealthService:
 
     def _status(self, service: str) -> bytes:
         known = self._models.canonical(service) in self._models.names()
-        ready = self._models.is_ready(service, "") if known else self._models.ready
+        ready = self._models.is_ready(service, "") if known else service == LIVENESS or self._models.ready
         statuses = health_pb2.HealthCheckResponse
         status = statuses.SERVING if ready and not self._models.exiting else statuses.NOT_SERVING
         return bytes(statuses(status=status).SerializeToString())
