@@ -138,15 +138,17 @@ class CompletionAnswer:
         usage: Usage | UnsetType | None = None if self._usage_at_end else UNSET
         if self._usage_always:
             usage = Usage.of(chunk, self._tokens)
-        chunks = [_Completion(self._id, self._created, self._model, [choice], usage) for choice in choices]
+        events = [self._event([choice], usage) for choice in choices]
         if chunk.final and self._usage_at_end:
-            chunks.append(_Completion(self._id, self._created, self._model, [], Usage.of(chunk, self._tokens)))
-        events = b"".join([event(_encode(one)) for one in chunks])
-        return events + DONE if chunk.final else events
+            events.append(self._event([], Usage.of(chunk, self._tokens)))
+        return b"".join((*events, DONE)) if chunk.final else b"".join(events)
 
     def failure(self, error: OctavoError) -> bytes:
         """The events that end a stream that has begun."""
         return event(error_body(error)) + DONE
+
+    def _event(self, choices: list[_Choice], usage: Usage | UnsetType | None) -> bytes:
+        return event(_encode(_Completion(self._id, self._created, self._model, choices, usage)))
 
     def _choices(self, chunk: GenerateChunk) -> list[_Choice]:
         """One for each sample that has something new to say."""
@@ -181,23 +183,27 @@ class CompletionAnswer:
     def _choice(self, index: int, sample: SampleDelta, prompt_token_ids: list[int]) -> _Choice:
         first = index not in self._begun
         self._begun.add(index)
-        text, told = sample.text, list(zip(sample.token_ids, sample.logprobs or (), strict=False))
-        before: list[tuple[int, TokenLogprobs | None]] = []
+        text = sample.text
         if first and self._echoes:
             prompt = self._echoes[index // self._samples_of_each]
             text = (prompt if isinstance(prompt, str) else self._tokenizer.decode(prompt_token_ids)) + text
-            before = list(zip(prompt_token_ids, self._scored.get(index // self._samples_of_each, ()), strict=False))
-        offset = self._lengths.get(index, 0)
-        self._lengths[index] = offset + len(text)
         return _Choice(
             index,
             text,
-            self._speller.texts([*before, *told], offset) if self._shows_logprobs else None,
+            self._logprobs(index, text, sample, prompt_token_ids if first else []) if self._shows_logprobs else None,
             sample.finish_reason,
             UNSET if sample.finish_reason is None else sample.stop_reason,
             sample.token_ids if self._shows_ids else UNSET,
             prompt_token_ids if self._shows_ids and first else UNSET,
         )
+
+    def _logprobs(self, index: int, text: str, sample: SampleDelta, before: list[int]) -> TextLogprobs:
+        """Of the tokens that ``text`` has; ``before``: those of the prompt, if the sample begins."""
+        echoed = zip(before, self._scored.get(index // self._samples_of_each, ()), strict=False) if self._echoes else ()
+        told = zip(sample.token_ids, sample.logprobs or (), strict=False)
+        offset = self._lengths.get(index, 0)
+        self._lengths[index] = offset + len(text)
+        return self._speller.texts([*echoed, *told], offset)
 
 
 def _joined(held: SampleDelta, new: SampleDelta) -> SampleDelta:
