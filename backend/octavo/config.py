@@ -23,6 +23,26 @@ class SchedulingPolicy(StrEnum):
     PRIORITY = "priority"
 
 
+class ToolCallParser(StrEnum):
+    """How a model writes calls of tools, by vLLM's names."""
+
+    HERMES = "hermes"
+    LLAMA3_JSON = "llama3_json"
+    MISTRAL = "mistral"
+    PYTHONIC = "pythonic"
+    NONE = ""
+
+
+class ReasoningParser(StrEnum):
+    """How a model marks its reasoning, by vLLM's names."""
+
+    DEEPSEEK_R1 = "deepseek_r1"
+    QWEN3 = "qwen3"
+    MISTRAL = "mistral"
+    SEED_OSS = "seed_oss"
+    NONE = ""
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One engine's settings, resolved and validated; names are vLLM's engine arguments wherever vLLM has the thing.
 
@@ -31,6 +51,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``itl_target_ms``: what a step may take while requests decode; prompts that arrive meanwhile are computed in chunks that
     keep to it, within ``max_num_batched_tokens``. ``deterministic``: a greedy or seeded answer is the same under any load, bit for
     bit, on the same machine; that costs speed. ``device`` is "cpu", "cuda[:i]" or "auto": a GPU if the engine finds one.
+    ``tool_call_parser`` and ``reasoning_parser`` are for whoever reads its answers; None is what the chat template tells.
     """
 
     name: str
@@ -54,6 +75,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     max_logprobs: int = 20
     max_queue_size: int = 1024
+    tool_call_parser: ToolCallParser | None = None
+    reasoning_parser: ReasoningParser | None = None
     hf_overrides: dict[str, bool | int | float | str | list | dict | None] = {}
 
 

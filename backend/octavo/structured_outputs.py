@@ -12,6 +12,14 @@ MAX_GRAMMAR_DEPTH = 200
 _KINDS = ("json", "regex", "choice", "grammar", "json_object")
 
 
+class Thoughts(msgspec.Struct, frozen=True, array_like=True):
+    """Text before an answer that follows no grammar: from ``start``, if there is any of it, or from the beginning if that is empty,
+    up to ``end``."""
+
+    start: str
+    end: str
+
+
 class StructuredOutputsParams(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Exactly one of the fields says what the whole answer must be.
 

@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from multiprocessing.connection import Connection, wait
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from octavo.config import EngineConfig
 from octavo.engine.messages import EngineInfo
-from octavo.structured_outputs import StructuredOutputsParams
+from octavo.structured_outputs import StructuredOutputsParams, Thoughts
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,18 @@ class Masks(msgspec.Struct, frozen=True, array_like=True):
     errors: dict[int, str] = {}
 
 
+class Grammar(NamedTuple):
+    """What answers have to be, and what may come before; equal for those that one process can serve."""
+
+    kind: str
+    text: str
+    thoughts: Thoughts | None = None
+
+
 class Match:
     """One answer that follows a grammar. ``mask``: int32, what may come next, None until that is known."""
 
-    def __init__(self, number: int, owner: tuple[bytes, int], grammar: tuple[str, str]) -> None:
+    def __init__(self, number: int, owner: tuple[bytes, int], grammar: Grammar) -> None:
         """``owner``: whose answer it is."""
         self.number = number
         self.owner = owner
@@ -94,15 +103,15 @@ class Grammars:
         self._spec = GrammarSpec(config.tokenizer, info.vocab_size, info.eos_token_ids, os.getpid())
         self._helper: subprocess.Popen[bytes] | None = None
         self._door: socket.socket | None = None
-        self._processes: dict[tuple[str, str], _Process] = {}  # least recently begun first
+        self._processes: dict[Grammar, _Process] = {}  # least recently begun first
         self._delayed: deque[Match] = deque()
         self._failed: list[tuple[Match, str]] = []
         self._number = 0
 
-    def begin(self, owner: tuple[bytes, int], wish: StructuredOutputsParams) -> Match:
+    def begin(self, owner: tuple[bytes, int], wish: StructuredOutputsParams, thoughts: Thoughts | None = None) -> Match:
         """A new answer; its mask comes when the grammar is compiled."""
         self._number += 1
-        match = Match(self._number, owner, wish.spelled())
+        match = Match(self._number, owner, Grammar(*wish.spelled(), thoughts))
         if not self._place(match):
             self._delayed.append(match)
         return match
@@ -200,7 +209,7 @@ class Grammars:
                 return True
         return False
 
-    def _start(self, grammar: tuple[str, str]) -> _Process:
+    def _start(self, grammar: Grammar) -> _Process:
         ours, theirs = socket.socketpair()
         with theirs:
             door = self._doorway()
@@ -238,11 +247,11 @@ class Grammars:
             self._begin_again(grammar, process.matches)
             return
         when = "be followed any further" if process.compiled else "be compiled"
-        error = f"structured_outputs.{grammar[0]} could not {when} within the limits of time and memory; make it simpler."
+        error = f"structured_outputs.{grammar.kind} could not {when} within the limits of time and memory; make it simpler."
         log.warning("The process of a grammar has ended before its %d answers", len(process.matches))
         self._failed += [(match, error) for match in process.matches.values()]
 
-    def _begin_again(self, grammar: tuple[str, str], matches: dict[int, Match]) -> None:
+    def _begin_again(self, grammar: Grammar, matches: dict[int, Match]) -> None:
         """Who waits for a grammar must not pay for a helper that was killed, unless helpers end again and again."""
         process = self._processes[grammar] = self._start(grammar)
         process.second = True

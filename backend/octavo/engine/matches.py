@@ -7,6 +7,7 @@ import numpy as np
 from octavo.engine.grammars import Grammars
 from octavo.engine.request import Request
 from octavo.engine.rows import RowTable
+from octavo.structured_outputs import Thoughts
 
 # Seconds that a step waits for masks; a row whose mask comes later sits out.
 PATIENCE = 0.02
@@ -22,10 +23,10 @@ class Matches:
         self._running: dict[int, Request] = {}  # by row
         self._open = 0
 
-    def begin(self, request: Request, key: tuple[bytes, int]) -> None:
-        """``request`` has come."""
+    def begin(self, request: Request, key: tuple[bytes, int], thoughts: Thoughts | None) -> None:
+        """``request`` has come; ``thoughts`` may stand before what follows its grammar."""
         if request.sampling.structured_outputs is not None:
-            request.match = self.grammars.begin(key, request.sampling.structured_outputs)
+            request.match = self.grammars.begin(key, request.sampling.structured_outputs, thoughts)
             self._open += 1
 
     def end(self, request: Request) -> None:

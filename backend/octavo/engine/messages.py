@@ -7,6 +7,7 @@ import msgspec
 
 from octavo.errors import ErrorFrame
 from octavo.sampling import SamplingParams
+from octavo.structured_outputs import Thoughts
 
 
 class FinishReason(IntEnum):
@@ -34,7 +35,8 @@ class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
     """One sample of one prompt. ``id`` is the front end's own and unique there; a client's id never reaches the engine.
 
     ``priority``: smaller is served first. ``queue_timeout``: seconds that the request may wait before its first step.
-    ``cache_salt`` separates prefix caches. ``sampling.n`` is ignored here: the front end sends one request per sample,
+    ``cache_salt`` separates prefix caches. ``thoughts``: what may or must come before an answer that follows a grammar.
+    ``sampling.n`` is ignored here: the front end sends one request per sample,
     numbered by ``sample_index``.
     """
 
@@ -45,6 +47,7 @@ class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
     priority: int = 0
     queue_timeout: float | None = None
     cache_salt: str = ""
+    thoughts: Thoughts | None = None
 
 
 class EngineOutput(msgspec.Struct, frozen=True, array_like=True):

@@ -103,7 +103,7 @@ class Scheduler:
         request.order = (request.priority if self._by_priority else 0, self._arrivals)
         self._arrivals += 1
         self._requests[key] = request
-        self.matches.begin(request, key)
+        self.matches.begin(request, key, message.thoughts)
         insort(self.waiting, request, key=_order)
         self._next_deadline = min(self._next_deadline, request.deadline)
 

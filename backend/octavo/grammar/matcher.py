@@ -1,22 +1,28 @@
 """``Matcher``: which tokens a grammar lets follow, over the ``llguidance`` library. Knows a vocabulary, no process."""
 
+import json
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, grammar_from
 from llguidance.numpy import fill_next_token_bitmask
 
+from octavo.engine.grammars import Grammar
 from octavo.errors import InvalidRequest
+from octavo.structured_outputs import Thoughts
 from octavo.text.tokenizer import Tokenizer
+from octavo.text.tools.format import lark_marker
 
 # Endless blanks are valid JSON, and what a model may fall into.
 _JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n\t]{0,20}"}
 _LIMITS = LLParserLimits(verbose_errors=False)
 _MAX_REASON = 200
+_ANSWER, _MOST_BLANKS = "answer", 8
 
 
-class _Vocabulary(TokenizerWrapper):
+class _Wrapper(TokenizerWrapper):
     """The tokens as ``LLTokenizer`` asks for them."""
 
     is_tokenizer_wrapper = True
@@ -34,10 +40,17 @@ class _Vocabulary(TokenizerWrapper):
         return self._tokenizer.encode(text if isinstance(text, str) else text.decode(errors="replace"), False)
 
 
-def load_vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Iterable[int]) -> LLTokenizer:
+class Vocabulary(NamedTuple):
     """What a ``Matcher`` is made with."""
+
+    tokenizer: Tokenizer
+    tokens: LLTokenizer
+
+
+def load_vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Iterable[int]) -> Vocabulary:
+    """``vocab_size``: how many logits there are; ``eos_token_ids``: what ends an answer."""
     eos = [*eos_token_ids]
-    return LLTokenizer(_Vocabulary(tokenizer, vocab_size, eos[0]), eos_token=eos)
+    return Vocabulary(tokenizer, LLTokenizer(_Wrapper(tokenizer, vocab_size, eos[0]), eos_token=eos))
 
 
 class Matcher:
@@ -50,17 +63,16 @@ class Matcher:
         self._mask = np.zeros((1, -(-vocab_size // 32)), np.int32)
 
     @classmethod
-    def compiled(cls, vocabulary: LLTokenizer, kind: str, text: str) -> "Matcher":
-        """At the beginning of the grammar ``text``. Raises ``InvalidRequest``."""
+    def compiled(cls, vocabulary: Vocabulary, grammar: Grammar) -> "Matcher":
+        """At the beginning of ``grammar``. Raises ``InvalidRequest``."""
         try:
-            if kind == "json":
-                grammar = LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS)
-            else:
-                grammar = grammar_from("regex" if kind == "regex" else "choice" if kind == "choice" else "grammar", text)
-            matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=_LIMITS)
+            text = _read(grammar.kind, grammar.text)
+            if grammar.thoughts is not None:
+                text = _after(grammar.thoughts, text, vocabulary.tokenizer)
+            matcher = LLMatcher(vocabulary.tokens, text, log_level=0, limits=_LIMITS)
         except (Exception, RecursionError) as error:  # the library's converter raises bare Exception
-            raise _refusal(kind, str(error)) from error
-        made = cls(matcher, kind, vocabulary.vocab_size)
+            raise _refusal(grammar.kind, str(error)) from error
+        made = cls(matcher, grammar.kind, vocabulary.tokens.vocab_size)
         made._check()
         return made
 
@@ -84,6 +96,34 @@ class Matcher:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise _refusal(self._kind, self._matcher.get_error())
+
+
+def _read(kind: str, text: str) -> str:
+    """A grammar in the library's own words."""
+    if kind == "json":
+        return LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS)
+    return grammar_from("regex" if kind == "regex" else "choice" if kind == "choice" else "grammar", text)
+
+
+def _after(thoughts: Thoughts, text: str, tokenizer: Tokenizer) -> str:
+    """The grammar ``text`` with thoughts before it: any text, up to the first place where their end stands."""
+    try:
+        grammars = json.loads(text)["grammars"]
+    except ValueError:  # one grammar, and not a list of them
+        grammars = [{"lark_grammar": text}]
+    grammars[0]["name"] = _ANSWER
+    start = f"{lark_marker(tokenizer, thoughts.start)} " if thoughts.start else ""
+    if tokenizer.special_id(thoughts.end) is None:
+        rules = f"thought[lazy]: /(.|\\n)*{_lark_regex(thoughts.end)}/"
+    else:
+        rules = f"thought: /(.|\\n)*/ {lark_marker(tokenizer, thoughts.end)}"
+    some = f"({start}thought BLANKS)" + ("?" if start else "")
+    before = f"%llguidance {{}}\nstart: {some} @{_ANSWER}\n{rules}\nBLANKS: /[ \\n]{{0,{_MOST_BLANKS}}}/"
+    return json.dumps({"grammars": [{"lark_grammar": before}, *grammars]})
+
+
+def _lark_regex(text: str) -> str:
+    return re.escape(text).replace("/", "\\/")
 
 
 def _refusal(kind: str, reason: str) -> InvalidRequest:

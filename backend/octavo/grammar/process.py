@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import msgspec
-from llguidance import LLTokenizer
 
-from octavo.engine.grammars import GrammarSpec, Masks, Turn
+from octavo.engine.grammars import Grammar, GrammarSpec, Masks, Turn
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import InvalidRequest
-from octavo.grammar.matcher import Matcher, load_vocabulary
+from octavo.grammar.matcher import Matcher, Vocabulary, load_vocabulary
 from octavo.text.tokenizer import load_tokenizer
 
 # Of CPU time; the kernel ends whoever takes longer.
@@ -53,13 +52,13 @@ def main() -> None:
         os.close(fds[0])
 
 
-def follow(connection: Connection, vocabulary: LLTokenizer) -> None:
+def follow(connection: Connection, vocabulary: Vocabulary) -> None:
     """Serve one grammar until the engine closes ``connection``."""
     _limit_memory()
     try:
-        kind, text = msgspec.msgpack.decode(connection.recv_bytes(), type=tuple[str, str])
+        asked = msgspec.msgpack.decode(connection.recv_bytes(), type=Grammar)
         with _limited_time():
-            grammar: Matcher | str = _compiled(vocabulary, kind, text)
+            grammar: Matcher | str = _compiled(vocabulary, asked)
         matches: dict[int, Matcher] = {}
         while True:
             turn = msgspec.msgpack.decode(connection.recv_bytes(), type=Turn)
@@ -71,10 +70,10 @@ def follow(connection: Connection, vocabulary: LLTokenizer) -> None:
         return
 
 
-def _compiled(vocabulary: LLTokenizer, kind: str, text: str) -> Matcher | str:
+def _compiled(vocabulary: Vocabulary, grammar: Grammar) -> Matcher | str:
     """The grammar, or why there is none."""
     try:
-        return Matcher.compiled(vocabulary, kind, text)
+        return Matcher.compiled(vocabulary, grammar)
     except InvalidRequest as error:
         return str(error)
 

@@ -17,6 +17,7 @@ from octavo.serving.children import PROGRAMS
 from octavo.serving.directory import private_directory
 from octavo.serving.engines import EngineProcess, Engines
 from octavo.serving.hub import Hub
+from octavo.text.answer_format import AnswerFormat
 from octavo.text.generator import Generation, Generator, Observer
 from octavo.text.request import GenerateChunk, GenerateRequest
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
@@ -66,6 +67,7 @@ class OfflineEngine(Observer):
             raise
         assert process.info is not None
         self.info = process.info
+        self.format = AnswerFormat(self.tokenizer, self.config.tool_call_parser, self.config.reasoning_parser)
         self._client = EngineClient(process.address)
         self._generator = Generator(self._client, self.tokenizer, process.info, self)
         self._watching = asyncio.create_task(self._watch(process, self._client))

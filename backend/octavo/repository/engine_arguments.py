@@ -33,6 +33,7 @@ class EngineArgument(NamedTuple):
 
 _HONOURED = """
 model served_model_name tokenizer revision tokenizer_revision download_dir hf_token load_format dtype device max_model_len
+tool_call_parser reasoning_parser
 max_num_seqs max_num_batched_tokens gpu_memory_utilization kv_cache_memory_bytes block_size enable_prefix_caching
 enable_chunked_prefill itl_target_ms deterministic scheduling_policy seed max_logprobs max_queue_size hf_overrides
 """
@@ -99,8 +100,7 @@ _NO_EFFECT = {
     """,
     "the grammar and the dialect are chosen by the request": """
         structured_outputs_config guided_decoding_backend guided_decoding_disable_fallback
-        guided_decoding_disable_any_whitespace guided_decoding_disable_additional_properties reasoning_parser
-        reasoning_config
+        guided_decoding_disable_any_whitespace guided_decoding_disable_additional_properties reasoning_config
     """,
     "the Triton interface has defaults of its own for sampling": "generation_config",
     "tokenising takes no pool of its own": "tokenizer_pool_size tokenizer_pool_type tokenizer_pool_extra_config",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from octavo.config import SchedulingPolicy
+from octavo.config import ReasoningParser, SchedulingPolicy, ToolCallParser
 from octavo.errors import LoadFailed
 from octavo.repository.engine_arguments import MODEL_JSON, honoured
 from octavo.repository.json_text import parse_json
@@ -80,6 +80,8 @@ class ModelSettings(BaseModel):
     seed: int = 0
     max_logprobs: int = Field(default=20, ge=0)
     max_queue_size: int = Field(default=1024, ge=1)
+    tool_call_parser: ToolCallParser | None = None
+    reasoning_parser: ReasoningParser | None = None
     hf_overrides: dict[str, Any] = {}
 
     @field_validator("itl_target_ms")

@@ -41,5 +41,7 @@ def engine_config(name: str, version: int, settings: ModelSettings, source: Sour
         seed=settings.seed,
         max_logprobs=settings.max_logprobs,
         max_queue_size=settings.max_queue_size,
+        tool_call_parser=settings.tool_call_parser,
+        reasoning_parser=settings.reasoning_parser,
         hf_overrides=settings.hf_overrides,
     )

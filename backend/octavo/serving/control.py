@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from octavo.config import RequestLimits
+from octavo.config import ReasoningParser, RequestLimits, ToolCallParser
 from octavo.engine.messages import EngineInfo
 from octavo.errors import ErrorFrame
 from octavo.serving.security import Security
@@ -33,6 +33,8 @@ class EngineBinding(msgspec.Struct, frozen=True):
     tokenizer: str
     info: EngineInfo
     created: int
+    tool_call_parser: ToolCallParser | None = None
+    reasoning_parser: ReasoningParser | None = None
 
 
 class VersionEntry(msgspec.Struct, frozen=True):

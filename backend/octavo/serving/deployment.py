@@ -81,7 +81,14 @@ class Deployment:
         self._process = process = await self._engines.start(spec.engine)
         assert process.info is not None
         self.binding = EngineBinding(
-            process.generation, self.load, process.address, spec.engine.tokenizer, process.info, self._created
+            process.generation,
+            self.load,
+            process.address,
+            spec.engine.tokenizer,
+            process.info,
+            self._created,
+            spec.engine.tool_call_parser,
+            spec.engine.reasoning_parser,
         )
         self.failure = None
         log.info("Model %s version %d is ready after %.1f s.", spec.name, spec.version, time.monotonic() - started)

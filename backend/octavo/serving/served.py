@@ -10,6 +10,7 @@ from octavo.engine.client import EngineClient
 from octavo.errors import Cancelled, ErrorKind, OctavoError
 from octavo.serving.control import EngineBinding
 from octavo.serving.statistics import Counters, FailureReason
+from octavo.text.answer_format import AnswerFormat
 from octavo.text.backlog import Backlog
 from octavo.text.generator import Generation, Generator, Observer
 from octavo.text.request import Conversation, GenerateRequest
@@ -68,6 +69,7 @@ class ServedEngine(Observer):
     ) -> None:
         """Connect to a running engine. Every request is held to ``limits``."""
         self.binding, self.tokenizer = binding, tokenizer
+        self.format = AnswerFormat(tokenizer, binding.tool_call_parser, binding.reasoning_parser)
         self._client = EngineClient(binding.address)
         self._generator = Generator(self._client, tokenizer, binding.info, self, limits)
         self._counters = counters

@@ -6,6 +6,7 @@ fails on tokens that are no valid UTF-8). Text continues the prompt's: a leading
 """
 
 import codecs
+from collections.abc import Collection
 
 from octavo.text.tokenizer import Tokenizer
 
@@ -15,10 +16,11 @@ _new_decoder = codecs.getincrementaldecoder("utf-8")
 class Detokenizer:
     """The text of one sample. Ids outside the vocabulary add nothing."""
 
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
-        """Start an empty text."""
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True, markers: Collection[str] = ()) -> None:
+        """Start an empty text. ``markers``: special tokens that are in it all the same."""
         self._tokenizer = tokenizer
-        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset[int]()
+        self._skipped -= {tokenizer.special_id(marker) for marker in markers}
         self._decoder = _new_decoder("replace")
         self._unfinished = False
 

@@ -17,6 +17,7 @@ from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, TokenLogprobs
 from octavo.errors import Cancelled, OctavoError, internal
+from octavo.structured_outputs import Thoughts
 from octavo.text.admission import Admission
 from octavo.text.backlog import Backlog
 from octavo.text.prompts import PromptReader
@@ -103,12 +104,15 @@ class Generation:
         """How many of them needed no computing for any sample, of those prompts whose samples have begun."""
         return sum(cached or 0 for cached in self._cached)
 
-    def start(self, prompt_token_ids: list[list[int]]) -> None:
-        """Send one engine request per sample; one list per prompt. Raises what ``EngineClient.submit`` raises."""
+    def start(self, prompt_token_ids: list[list[int]], thoughts: list[Thoughts | None]) -> None:
+        """Send one engine request per sample; one list per prompt. Raises what ``EngineClient.submit`` raises.
+
+        ``thoughts``: of each prompt, what may come before an answer that follows a grammar.
+        """
         self.prompt_token_ids = prompt_token_ids
         for number, sample in enumerate(self._samples):
             prompt, index = divmod(number, self.request.sampling.n)
-            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids[prompt], index)
+            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids[prompt], index, thoughts[prompt])
             self._client.submit(request, self._take_in)
             self._open[request.id] = sample, prompt
         self.submitted_at = time.monotonic()
@@ -279,12 +283,13 @@ class Generator:
         self._admission.check_numbers(len(request.prompts), sampling.n)
         self._admission.check_sampling(sampling)
         stops = StopSet(sampling.stop) if sampling.stop else None
-        samples = [Sample(self.tokenizer, sampling, stops, self._eos) for _ in range(len(request.prompts) * sampling.n)]
+        count, markers = len(request.prompts) * sampling.n, request.markers
+        samples = [Sample(self.tokenizer, sampling, stops, self._eos, markers) for _ in range(count)]
         generation = Generation(request, self._client, samples, self._observer, backlog)
         if self._reader.num_characters(request.prompts) > LONG_TEXT:
             self._start_long(generation)
         else:
-            generation.start(self._reader.read(request.prompts))
+            self._begin(generation, self._reader.read(request.prompts))
         return generation
 
     async def tokenize(self, prompt: str | Conversation, add_special_tokens: bool = True) -> list[int]:
@@ -293,6 +298,12 @@ class Generator:
         if self._reader.num_characters([prompt]) <= LONG_TEXT:
             return self._reader.encode(prompt, add_special_tokens)
         return await asyncio.get_running_loop().run_in_executor(_long_texts, self._reader.encode, prompt, add_special_tokens)
+
+    def _begin(self, generation: Generation, prompt_token_ids: list[list[int]]) -> None:
+        request = generation.request
+        reasoning = request.reasoning if request.sampling.structured_outputs is not None else None
+        thoughts = [None if reasoning is None else reasoning.thoughts(self.tokenizer, ids) for ids in prompt_token_ids]
+        generation.start(prompt_token_ids, thoughts)
 
     def _start_long(self, generation: Generation) -> None:
         prompts = generation.request.prompts
@@ -304,7 +315,7 @@ class Generator:
         if generation.over or encoding.cancelled():
             return
         try:
-            generation.start(encoding.result())
+            self._begin(generation, encoding.result())
         except OctavoError as error:
             generation.fail(error)
         except Exception as error:
@@ -320,9 +331,13 @@ def _wake(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _engine_request(request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int) -> EngineRequest:
+def _engine_request(
+    request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int, thoughts: Thoughts | None
+) -> EngineRequest:
     """Sample ``index`` of ``request``; what only the text side needs is left out."""
     sampling = msgspec.structs.replace(
         request.sampling, n=1, stop=(), prompt_logprobs=request.sampling.prompt_logprobs if index == 0 else None
     )
-    return EngineRequest(request_id, prompt_token_ids, sampling, index, request.priority, request.queue_timeout, request.cache_salt)
+    return EngineRequest(
+        request_id, prompt_token_ids, sampling, index, request.priority, request.queue_timeout, request.cache_salt, thoughts
+    )

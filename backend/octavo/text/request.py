@@ -6,6 +6,7 @@ import msgspec
 
 from octavo.engine.messages import TokenLogprobs
 from octavo.sampling import SamplingParams
+from octavo.text.reasoning import Reasoning
 
 MAX_PROMPTS = 128
 MAX_SAMPLES_OF_ALL = 1024
@@ -37,6 +38,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     A prompt is text, token ids or a conversation. ``id`` is the client's own name for it, which nothing relies on to be unique.
     ``stream`` False yields one chunk with everything. ``priority``: smaller is served first. ``queue_timeout``: seconds.
+    ``markers``: special tokens that are in the text all the same. ``reasoning``: what precedes an answer and follows no grammar.
     """
 
     model: str
@@ -48,6 +50,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     queue_timeout: float | None = None
     cache_salt: str = ""
+    markers: tuple[str, ...] = ()
+    reasoning: Reasoning | None = None
 
 
 class SampleDelta(msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """``Sample``: one answer while it is written: ids to text, stop strings, what nobody has read yet. Knows no client."""
 
+from collections.abc import Collection
+
 from octavo.engine.messages import EngineOutput, FinishReason, TokenLogprobs
 from octavo.sampling import SamplingParams
 from octavo.text.detokenizer import Detokenizer
@@ -15,15 +17,22 @@ class Sample:
     are merged, so what is held is bounded by the answer itself.
     """
 
-    def __init__(self, tokenizer: Tokenizer, sampling: SamplingParams, stops: StopSet | None, eos: frozenset[int]) -> None:
-        """``eos``: ids that end a sample without being its ``stop_reason``."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        sampling: SamplingParams,
+        stops: StopSet | None,
+        eos: frozenset[int],
+        markers: Collection[str] = (),
+    ) -> None:
+        """``eos``: ids that end a sample without being its ``stop_reason``; ``markers``: see ``Detokenizer``."""
         self.finish_reason: str | None = None
         self.stop_reason: str | int | None = None
         self.num_tokens = 0
         self.last_output_at: float | None = None
         self._sampling = sampling
         self._eos = eos
-        self._detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens) if sampling.detokenize else None
+        self._detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens, markers) if sampling.detokenize else None
         self._stops = StopWatch(stops, sampling.include_stop_str_in_output) if stops else None
         self._cumulative = None if sampling.logprobs is None else 0.0
         self._text: list[str] = []

@@ -81,6 +81,11 @@ class Tokenizer:
         except KeyError:
             return self._spell(token_id)
 
+    def special_id(self, text: str) -> int | None:
+        """The id of a special token, None if ``text`` is none."""
+        token_id = self.backend.token_to_id(text)
+        return token_id if token_id in self.special_ids else None
+
     def _spell(self, token_id: int) -> str | None:
         text = self.token_text(token_id)
         whole = text if text.encode() == self.token_bytes(token_id) else None

@@ -1,0 +1,123 @@
+"""``AnswerFormat``: what of one model's answers is reasoning, calls of tools, and content. Knows no wire.
+
+Which formats a model has is told by its ``model.json``, or else by its own chat template.
+"""
+
+from typing import TypeVar
+
+from octavo.config import ReasoningParser, ToolCallParser
+from octavo.text.pieces import Content, Piece, Pieces, Thought
+from octavo.text.reasoning import Place, Reasoning, ReasoningSplit, ReasoningTokens
+from octavo.text.tokenizer import Tokenizer
+from octavo.text.tools.format import ToolFormat, lark_marker
+from octavo.text.tools.hermes import Hermes
+from octavo.text.tools.llama import LlamaJson
+from octavo.text.tools.mistral import Mistral
+from octavo.text.tools.pythonic import Pythonic
+
+_Parser = TypeVar("_Parser", ToolCallParser, ReasoningParser)
+_REASONING = {
+    ReasoningParser.DEEPSEEK_R1: Reasoning("<think>", "</think>", always=True),
+    ReasoningParser.QWEN3: Reasoning("<think>", "</think>"),
+    ReasoningParser.MISTRAL: Reasoning("[THINK]", "[/THINK]"),
+    ReasoningParser.SEED_OSS: Reasoning("<seed:think>", "</seed:think>"),
+}
+# By what a chat template must have in it, and must not. The first row that fits counts.
+_TOOLS_BY_TEMPLATE: tuple[tuple[str, tuple[str, ...], ToolCallParser], ...] = (
+    ("[TOOL_CALLS]", (), ToolCallParser.MISTRAL),
+    ("<tool_call>", ("<function=", "<arg_key>", "<parameter"), ToolCallParser.HERMES),
+    ("func_name1(", (), ToolCallParser.PYTHONIC),
+    ('"parameters": dictionary', (), ToolCallParser.LLAMA3_JSON),
+)
+_REASONING_BY_TEMPLATE: tuple[tuple[str, tuple[str, ...], ReasoningParser], ...] = (
+    ("<seed:think>", (), ReasoningParser.SEED_OSS),
+    ("[THINK]", (), ReasoningParser.MISTRAL),
+    # DeepSeek's own, which does not say how reasoning begins.
+    ("</think>", ("<think>",), ReasoningParser.DEEPSEEK_R1),
+    ("<think>", (), ReasoningParser.QWEN3),
+)
+
+
+class AnswerParser:
+    """Takes one answer apart, in time linear in its length, wherever it is cut into pieces."""
+
+    def __init__(self, tokenizer: Tokenizer, tools: ToolFormat | None, reasoning: Reasoning | None, place: Place) -> None:
+        """``tools`` and ``reasoning``: what is looked for; ``place``: where the reasoning is when the answer begins."""
+        self._pieces = Pieces()
+        self._tools = tools.parser(self._pieces) if tools is not None else None
+        answer = self._tools.step if self._tools is not None else self._say
+        self._split = ReasoningSplit(reasoning, place, self._think, answer) if reasoning is not None else None
+        self._count = ReasoningTokens(reasoning, tokenizer) if reasoning is not None and place is not Place.OVER else None
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many tokens so far were spent on reasoning."""
+        return self._count.count if self._count is not None and self._split is not None and self._split.reasons else 0
+
+    def push(self, text: str, token_ids: list[int], final: bool) -> list[Piece]:
+        """What more text, and the tokens that it comes from, add; nothing follows after a ``final`` one."""
+        if self._count is not None:
+            self._count.add(token_ids)
+        self._read(text)
+        if final:
+            if self._split is not None:
+                self._split.finish()
+            if self._tools is not None:
+                self._tools.finish()
+        return self._pieces.take()
+
+    def _read(self, text: str) -> None:
+        step = self._split.step if self._split is not None else self._say if self._tools is None else self._tools.step
+        for index, character in enumerate(text):
+            if self._tools is None and (self._split is None or self._split.over):
+                self._say(text[index:])
+                return
+            step(character)
+
+    def _think(self, text: str) -> None:
+        self._pieces.add(Thought, text)
+
+    def _say(self, text: str) -> None:
+        self._pieces.add(Content, text)
+
+
+class AnswerFormat:
+    """One model's. ``tools`` and ``reasoning`` are None where it has no known format."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, tool_call_parser: ToolCallParser | None, reasoning_parser: ReasoningParser | None
+    ) -> None:
+        """None has the chat template decide."""
+        self._tokenizer = tokenizer
+        source = tokenizer.chat_template.source if tokenizer.chat_template is not None else ""
+        calls = _found(_TOOLS_BY_TEMPLATE, source) if tool_call_parser is None else tool_call_parser
+        thoughts = _found(_REASONING_BY_TEMPLATE, source) if reasoning_parser is None else reasoning_parser
+        self.tools = _tool_format(calls, tokenizer, source) if calls is not None else None
+        self.reasoning = _REASONING.get(thoughts) if thoughts is not None else None
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """What has to be in the text even if it is special tokens."""
+        return (*(self.tools.markers if self.tools else ()), *(self.reasoning[:2] if self.reasoning else ()))
+
+    def parser(self, tools: ToolFormat | None, prompt_token_ids: list[int]) -> AnswerParser:
+        """A parser of one answer to a prompt, that looks for calls of ``tools``."""
+        place = Place.OVER if self.reasoning is None else self.reasoning.place(self._tokenizer, prompt_token_ids)
+        return AnswerParser(self._tokenizer, tools, self.reasoning, place)
+
+    def marker(self, text: str) -> str:
+        """A marker as a Lark grammar has it: by its id if it is a special token."""
+        return lark_marker(self._tokenizer, text)
+
+
+def _found(table: tuple[tuple[str, tuple[str, ...], _Parser], ...], source: str) -> _Parser | None:
+    rows = (parser for has, lacks, parser in table if has in source and not any(text in source for text in lacks))
+    return next(rows, None)
+
+
+def _tool_format(parser: ToolCallParser, tokenizer: Tokenizer, source: str) -> ToolFormat | None:
+    if parser is ToolCallParser.MISTRAL:
+        return Mistral(named=tokenizer.special_id("[ARGS]") is not None or "[ARGS]" in source)
+    return {ToolCallParser.HERMES: Hermes(), ToolCallParser.LLAMA3_JSON: LlamaJson(), ToolCallParser.PYTHONIC: Pythonic()}.get(
+        parser
+    )
