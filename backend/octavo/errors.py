@@ -6,6 +6,8 @@ internal and nothing of another request. Transports map ``kind`` to their own co
 
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import msgspec
@@ -100,9 +102,53 @@ class Draining(OctavoError):
 
 
 class LoadFailed(OctavoError):
-    """A model could not be loaded; the text says what in its folder or weights is wrong."""
+    """A model could not be loaded; the text says what in its folder or weights is wrong.
+
+    Every argument is a sentence about one thing, see ``problems``.
+    """
 
     kind = ErrorKind.LOAD_FAILED
+
+    @property
+    def problems(self) -> list[str]:
+        """All that is known to be wrong."""
+        return [str(problem) for problem in self.args]
+
+    def __str__(self) -> str:
+        """All of it as one text."""
+        return " ".join(self.problems)
+
+
+class Problems:
+    """Collects what is wrong with a model, so that all of it can be told at once."""
+
+    def __init__(self) -> None:
+        """Nothing is."""
+        self._found: list[LoadFailed] = []
+
+    @contextmanager
+    def catch(self) -> Iterator[None]:
+        """Go on after a ``LoadFailed`` inside, and remember it."""
+        try:
+            yield
+        except LoadFailed as error:
+            self._found.append(error)
+
+    def add(self, *problems: str) -> None:
+        """Remember these sentences."""
+        self._found += [LoadFailed(problem) for problem in problems]
+
+    @property
+    def told(self) -> list[str]:
+        """A sentence for each."""
+        return [problem for error in self._found for problem in error.problems]
+
+    def check(self) -> None:
+        """Raise ``LoadFailed`` with everything that was found, if anything was."""
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise LoadFailed(*self.told) from self._found[0]
 
 
 class Disabled(OctavoError):

@@ -86,6 +86,12 @@ def compile_only(capability: tuple[int, int], claims: Claims, compiled: Callable
     knobs.compilation.listener = lambda *, cache_hit, **_: None if cache_hit else compiled()
 
 
+def launch_nothing(capability: tuple[int, int]) -> None:
+    """From now on this process neither compiles nor launches kernels: a launcher returns the tensors that it would have filled."""
+    driver.set_active(NamedTarget(capability))
+    knobs.runtime.jit_cache_hook = lambda **_: True
+
+
 def when_compiled(tell: Callable[[str, float], None] | None) -> None:
     """Have ``tell`` called with the name of every kernel that this process compiles, and the seconds that this took."""
 

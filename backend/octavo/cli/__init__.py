@@ -4,6 +4,7 @@ import typer
 
 from octavo.cli.batch import batch
 from octavo.cli.bench import bench
+from octavo.cli.check import check
 from octavo.cli.generate import chat, generate
 from octavo.cli.serve import serve
 from octavo.cli.switches import SwitchCommand
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=SwitchCommand)(serve)
+app.command()(check)
 app.command()(generate)
 app.command()(chat)
 app.command()(batch)

@@ -75,9 +75,11 @@ def load_core(config: EngineConfig) -> Core:
 def check_weights(config: EngineConfig) -> None:
     """Raise ``LoadFailed`` if the model cannot be loaded for what its files say."""
     prepare_threads()
-    from octavo.models.loader import check_model
+    import torch
 
-    check_model(config)
+    from octavo.models.loader import describe_model
+
+    describe_model(config, torch.device("cpu"))
 
 
 def main(load: Callable[[EngineConfig], Core] = load_core) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import embedding
 
 from octavo.models.attention import AttentionContext
+from octavo.models.footprint import weights_bytes
 from octavo.models.linear import Linear, Precision
 from octavo.models.shape import ModelShape
 from octavo_kernels import for_device
@@ -50,7 +51,7 @@ class Decoder:
         self.dtype = precision.activations
         self.weights_dtype = precision.weights
         self.max_len = shape.max_len
-        self.weights_bytes = _bytes(weights)
+        self.weights_bytes = weights_bytes(shape, precision)
         self._weights = weights
         self._kernels = for_device(device, precision.invariant)
         self._scale = shape.head_dim**-0.5
@@ -86,8 +87,3 @@ class Decoder:
             qkv, attn.positions, self._cos_sin, attn.slots, cache,
             shape.num_heads, shape.num_kv_heads, layer.q_norm, layer.k_norm, shape.norm_eps,
         )  # fmt: skip
-
-
-def _bytes(weights: DecoderWeights) -> int:
-    total = weights.embed.nbytes + weights.norm.nbytes + weights.head.nbytes
-    return total + sum(part.nbytes for layer in weights.layers for part in layer if part is not None)

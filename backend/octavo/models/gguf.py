@@ -107,6 +107,16 @@ class GgufCheckpoint:
         for name in file.tensors:
             _rows(file, name)
 
+    def refusal(self, name: str) -> str | None:
+        """See ``Checkpoint``: the library knows more quantisations than it can undo."""
+        theirs = self._name_of[name]
+        rows, kind = _rows(self._file, theirs)
+        try:
+            _dequantised(theirs, np.zeros((1, rows.shape[-1]), np.uint8), kind)
+        except LoadFailed as error:
+            return str(error)
+        return None
+
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         """See ``Checkpoint``; goes through the tensor in slices, so that little of it is in float32 at any time."""
         theirs = self._name_of[name]

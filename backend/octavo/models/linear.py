@@ -36,6 +36,13 @@ def precision_for(dtype: torch.dtype, device: torch.device, invariant: bool = Fa
     return Precision(dtype, torch.float32 if packed else dtype, packed, invariant)
 
 
+def linear_bytes(rows: int, columns: int, precision: Precision) -> int:
+    """What a weight [rows, columns] takes once it is a ``Linear``; a packed one whose values are out of range takes more."""
+    if precision.packed:
+        return 2 * rows * (-(-columns // PACKED_ROWS) * PACKED_ROWS)
+    return rows * columns * precision.activations.itemsize
+
+
 class Surroundings(TypedDict, total=False):
     """What a projection does beside multiplying, see ``octavo_kernels``' ``linear``: ``norm`` and ``eps`` to its input,
     ``swiglu`` to its output, which goes to ``out`` or is added to ``residual``.
@@ -56,7 +63,6 @@ class DenseLinear:
         self._multiply = for_device(weight.device, invariant).linear
         self._weight = weight
         self._bias = bias
-        self.nbytes = weight.nbytes + (0 if bias is None else bias.nbytes)
 
     def __call__(self, x: torch.Tensor, **around: Unpack[Surroundings]) -> torch.Tensor:
         """[T, in] to [T, out]."""
@@ -74,7 +80,6 @@ class PackedLinear:
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), None if bias is None else bias.float())
         self._multiply = torch.ops.quantized.linear_dynamic_fp16.default
         self._surround = row_by_row.surround if invariant else surround
-        self.nbytes = 2 * weight.shape[0] * (-(-weight.shape[1] // PACKED_ROWS) * PACKED_ROWS)
 
     def __call__(self, x: torch.Tensor, **around: Unpack[Surroundings]) -> torch.Tensor:
         """[T, in] to [T, out]."""

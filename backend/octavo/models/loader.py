@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from octavo.config import EngineConfig, WeightsFormat
-from octavo.errors import LoadFailed
+from octavo.errors import LoadFailed, Problems
 from octavo.models.decoder import Decoder, DecoderWeights, Layer
 from octavo.models.hf_config import read_config, shape_of
 from octavo.models.linear import Linear, Precision, make_linear, precision_for
@@ -32,30 +32,25 @@ DTYPES = {
 
 def load_model(config: EngineConfig, device: torch.device) -> Decoder:
     """Load what ``config.weights`` names. Raises ``LoadFailed`` if it is not whole, not right or not of a family that is served."""
-    path = Path(config.weights)
-    if path.suffix == ".gguf":
-        found, checkpoint = _open_gguf(path)
-        shape = shape_of(found | config.hf_overrides)
-    else:
-        shape = shape_of(read_config(path) | config.hf_overrides)
-        checkpoint = SafetensorsCheckpoint(path) if config.weights_format != WeightsFormat.DUMMY else _dummy(config, shape, device)
-    check_complete(checkpoint.shapes, shape.tensors())
-    shape, precision = _resolve(config, shape, device)
+    (shape, precision), checkpoint = _look(config, device)
     decoder = Decoder(shape, _Builder(shape, checkpoint, precision, device).build(config.name), precision, device)
     log.info("%s: %s, %d layers, %.1f MB of weights", config.name, shape.family, shape.num_layers, decoder.weights_bytes / 1e6)
     return decoder
 
 
-def check_model(config: EngineConfig) -> None:
-    """Raise as ``load_model`` does for what is wrong with the files that ``config`` names, without reading any weights."""
-    path, device = Path(config.weights), torch.device("cpu")
-    found, checkpoint = _open_gguf(path) if path.suffix == ".gguf" else (read_config(path), None)
-    shape = shape_of(found | config.hf_overrides)
-    if checkpoint is None and config.weights_format != WeightsFormat.DUMMY:
-        checkpoint = SafetensorsCheckpoint(path)
-    if checkpoint is not None:
-        check_complete(checkpoint.shapes, shape.tensors())
-    _resolve(config, shape, device)
+class Description(NamedTuple):
+    """What a model is, and how a device computes it."""
+
+    shape: ModelShape
+    precision: Precision
+
+
+def describe_model(config: EngineConfig, device: torch.device) -> Description:
+    """The model as it would be on ``device``, by the heads of its files alone.
+
+    Raises ``LoadFailed`` for all that is wrong with them, as ``load_model`` does.
+    """
+    return _look(config, device)[0]
 
 
 def load_outline(config: EngineConfig) -> Decoder:
@@ -67,9 +62,31 @@ def load_outline(config: EngineConfig) -> Decoder:
     return Decoder(shape, builder.whole([builder.layer(0)]), precision, device)
 
 
-def _resolve(config: EngineConfig, shape: ModelShape, device: torch.device) -> tuple[ModelShape, Precision]:
-    shape = replace(shape, max_len=_max_len(config, shape))
-    return shape, precision_for(_dtype(config, shape), device, config.deterministic)
+def _look(config: EngineConfig, device: torch.device) -> tuple[Description, Checkpoint]:
+    """What the heads of the files say, and where the weights are to be read."""
+    path, found = Path(config.weights), Problems()
+    described, checkpoint = _open_gguf(path) if path.suffix == ".gguf" else (read_config(path), None)
+    shape = shape_of(described | config.hf_overrides)
+    with found.catch():
+        if checkpoint is None:
+            dummy = config.weights_format == WeightsFormat.DUMMY
+            checkpoint = _dummy(config, shape, device) if dummy else SafetensorsCheckpoint(path)
+        check_complete(checkpoint, shape.tensors())
+    with found.catch():
+        description = _resolve(config, shape, device)
+    found.check()
+    assert checkpoint is not None
+    return description, checkpoint
+
+
+def _resolve(config: EngineConfig, shape: ModelShape, device: torch.device) -> Description:
+    found = Problems()
+    with found.catch():
+        shape = replace(shape, max_len=_max_len(config, shape))
+    with found.catch():
+        dtype = _dtype(config, shape)
+    found.check()
+    return Description(shape, precision_for(dtype, device, config.deterministic))
 
 
 def _open_gguf(path: Path) -> tuple[dict[str, Any], Checkpoint]:

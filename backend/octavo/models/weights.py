@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
-from octavo.errors import LoadFailed
+from octavo.errors import LoadFailed, Problems
 
 Shape = tuple[int, ...]
 
-FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+FLOATS = {"BF16", "F16", "F32", "F64"}
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 INDEX = "model.safetensors.index.json"
 NAMED_IN_MESSAGES = 3
@@ -29,28 +29,39 @@ class Checkpoint(Protocol):
     def shapes(self) -> Mapping[str, Shape]:
         """Every tensor that there is, known or not."""
 
+    def refusal(self, name: str) -> str | None:
+        """Why this tensor cannot be read, by what the file's head says of it; None if it can."""
+
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-        """One tensor, rounded to ``dtype``. Any thread may call. Raises ``LoadFailed`` if it is not stored in floating point."""
+        """One tensor, rounded to ``dtype``. Any thread may call. Raises ``LoadFailed`` if it cannot be read."""
 
 
-def check_complete(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
+def check_complete(found: Checkpoint, expected: Mapping[str, Shape]) -> None:
     """Raise ``LoadFailed`` unless ``found`` holds what ``expected`` does, in the same shapes, and nothing that would be ignored.
 
     Two exceptions: old Llama checkpoints store RoPE's frequencies, and tied ones may store the head once more.
     """
-    spare = {name for name in found if name.endswith("rotary_emb.inv_freq")} | {"lm_head.weight"}
-    _complain("lack", "", sorted(expected.keys() - found.keys()))
-    _complain("hold", " that the model's config has no place for", sorted(found.keys() - expected.keys() - spare))
-    for name, shape in expected.items():
-        if tuple(found[name]) != shape:
-            raise LoadFailed(f"The tensor '{name}' has shape {list(found[name])}, but the model's config makes it {list(shape)}.")
+    shapes, problems = found.shapes, Problems()
+    spare = {name for name in shapes if name.endswith("rotary_emb.inv_freq")} | {"lm_head.weight"}
+    problems.add(*_complaint("lack", "", sorted(expected.keys() - shapes.keys())))
+    problems.add(*_complaint("hold", " that the model's config has no place for", sorted(shapes.keys() - expected.keys() - spare)))
+    there = {name: shape for name, shape in expected.items() if name in shapes}
+    wrong = [
+        f"The tensor '{name}' has shape {list(shapes[name])}, but the model's config makes it {list(shape)}."
+        for name, shape in there.items()
+        if tuple(shapes[name]) != shape
+    ]
+    # One of each kind stands for all others: a checkpoint of another model has hundreds.
+    problems.add(*wrong[:1], *[refusal for name in there if (refusal := found.refusal(name))][:1])
+    problems.check()
 
 
-def _complain(verb: str, why: str, names: list[str]) -> None:
-    if names:
-        some = ", ".join(f"'{name}'" for name in names[:NAMED_IN_MESSAGES])
-        more = f" and {len(names) - NAMED_IN_MESSAGES} more" if len(names) > NAMED_IN_MESSAGES else ""
-        raise LoadFailed(f"The weights {verb} {len(names)} tensor{'s' * (len(names) > 1)}{why}: {some}{more}.")
+def _complaint(verb: str, why: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    some = ", ".join(f"'{name}'" for name in names[:NAMED_IN_MESSAGES])
+    more = f" and {len(names) - NAMED_IN_MESSAGES} more" if len(names) > NAMED_IN_MESSAGES else ""
+    return [f"The weights {verb} {len(names)} tensor{'s' * (len(names) > 1)}{why}: {some}{more}."]
 
 
 class SafetensorsCheckpoint:
@@ -60,6 +71,7 @@ class SafetensorsCheckpoint:
         """Read every file's head. Raises ``LoadFailed``."""
         self._files: dict[str, Any] = {}
         self._file_of: dict[str, str] = {}
+        self._kinds: dict[str, str] = {}
         self.shapes: dict[str, Shape] = {}
         for name in _file_names(folder):
             self._open(folder / name)
@@ -69,19 +81,25 @@ class SafetensorsCheckpoint:
             file = self._files[path.name] = safe_open(path, framework="pt")
             for name in file.keys():  # noqa: SIM118 (it is no dictionary)
                 self._file_of[name] = path.name
-                self.shapes[name] = tuple(file.get_slice(name).get_shape())
+                tensor = file.get_slice(name)
+                self.shapes[name], self._kinds[name] = tuple(tensor.get_shape()), tensor.get_dtype()
         except FileNotFoundError as error:
             raise LoadFailed(f"The weights' index names the file '{path.name}', which does not exist.") from error
         except (SafetensorError, OSError) as error:
             raise LoadFailed(f"The file '{path.name}' is not a whole safetensors file.") from error
 
+    def refusal(self, name: str) -> str | None:
+        """See ``Checkpoint``: what is not in floating point is quantised in a way that is not known here."""
+        kind = self._kinds[name]
+        if kind in FLOATS:
+            return None
+        return f"The tensor '{name}' is stored as {kind}, which is not supported; use bfloat16, float16 or float32."
+
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         """See ``Checkpoint``; a tensor that is stored in ``dtype`` is not copied."""
-        tensor = self._files[self._file_of[name]].get_tensor(name)
-        if tensor.dtype not in FLOATS:
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise LoadFailed(f"The tensor '{name}' is stored as {kind}, which is not supported; use bfloat16, float16 or float32.")
-        return tensor.to(dtype)
+        if refusal := self.refusal(name):
+            raise LoadFailed(refusal)
+        return self._files[self._file_of[name]].get_tensor(name).to(dtype)
 
 
 def _file_names(folder: Path) -> list[str]:
@@ -116,6 +134,10 @@ class DummyCheckpoint:
         self.shapes = shapes
         self._seed = seed
         self._device = device
+
+    def refusal(self, name: str) -> str | None:
+        """See ``Checkpoint``; nothing is refused."""
+        return None
 
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         """See ``Checkpoint``; the tensor is on the device."""

@@ -5,11 +5,11 @@ them. What a language model cannot do (batching by the server, sequences, ensemb
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from google.protobuf import json_format, text_format
 
-from octavo.errors import LoadFailed, NotFound, shown
+from octavo.errors import LoadFailed, NotFound, Problems, shown
 from octavo.repository.json_text import parse_json
 from octavo.repository.tensors import INPUTS, OUTPUTS
 from octavo.wire import mc
@@ -99,40 +99,42 @@ def _complete_instance_group(config: mc.ModelConfig) -> None:
 
 
 def _check(config: mc.ModelConfig, model: str) -> None:
+    found = Problems()
     if config.name not in ("", model):
-        raise LoadFailed(f"unexpected directory name '{model}' for model '{config.name}', directory name must equal model name")
+        found.add(f"unexpected directory name '{model}' for model '{config.name}', directory name must equal model name")
     if config.backend not in ("", *BACKENDS):
-        raise LoadFailed(f"The configuration of model '{model}' names backend '{config.backend}'; it must be 'octavo' or 'vllm'.")
+        found.add(f"The configuration of model '{model}' names backend '{config.backend}'; it must be 'octavo' or 'vllm'.")
     if config.max_batch_size != 0:
-        raise LoadFailed(f"max_batch_size of model '{model}' must be 0, because {_OWN_BATCHES}, got {config.max_batch_size}.")
+        found.add(f"max_batch_size of model '{model}' must be 0, because {_OWN_BATCHES}, got {config.max_batch_size}.")
     if config.HasField("model_transaction_policy") and not config.model_transaction_policy.decoupled:
-        raise LoadFailed(f"model_transaction_policy of model '{model}' must be decoupled; unary requests are answered as well.")
+        found.add(f"model_transaction_policy of model '{model}' must be decoupled; unary requests are answered as well.")
     if config.response_cache.enable:
-        raise LoadFailed(f"response_cache of model '{model}' must be off, because answers are not cached.")
+        found.add(f"response_cache of model '{model}' must be off, because answers are not cached.")
     for field, _ in config.ListFields():
         if field.name in _REFUSED_FIELDS:
-            raise LoadFailed(f"{field.name} of model '{model}' is not supported: {_REFUSED_FIELDS[field.name]}.")
-    _check_tensors(config.input, INPUTS, "input", model)
-    _check_tensors(config.output, OUTPUTS, "output", model)
+            found.add(f"{field.name} of model '{model}' is not supported: {_REFUSED_FIELDS[field.name]}.")
+    found.add(*_wrong_tensors(config.input, INPUTS, "input", model))
+    found.add(*_wrong_tensors(config.output, OUTPUTS, "output", model))
+    found.check()
     for name in sorted(set(config.parameters) - _KNOWN_PARAMETERS):
         log.info("Model '%s': parameter '%s' of its configuration has no effect.", model, name)
 
 
-def _check_tensors(
+def _wrong_tensors(
     declared: Iterable[mc.ModelInput] | Iterable[mc.ModelOutput],
     ours: tuple[mc.ModelInput, ...] | tuple[mc.ModelOutput, ...],
     kind: str,
     model: str,
-) -> None:
+) -> Iterator[str]:
     """Tensors that a configuration lists itself must be those that we serve."""
     expected = {tensor.name: tensor for tensor in ours}
     for tensor in declared:
         match = expected.get(tensor.name)
         if match is None:
             known = ", ".join(expected)
-            raise LoadFailed(f"Model '{model}' declares {kind} '{tensor.name}', which is not served; the {kind}s are {known}.")
-        if (tensor.data_type, list(tensor.dims)) != (match.data_type, list(match.dims)):
-            raise LoadFailed(f"Model '{model}' declares {kind} '{tensor.name}' as {_shape(tensor)}; it is {_shape(match)}.")
+            yield f"Model '{model}' declares {kind} '{tensor.name}', which is not served; the {kind}s are {known}."
+        elif (tensor.data_type, list(tensor.dims)) != (match.data_type, list(match.dims)):
+            yield f"Model '{model}' declares {kind} '{tensor.name}' as {_shape(tensor)}; it is {_shape(match)}."
 
 
 def _shape(tensor: mc.ModelInput | mc.ModelOutput) -> str:

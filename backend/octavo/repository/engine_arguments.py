@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from octavo.errors import LoadFailed
-
 MODEL_JSON = "model.json"
 
 
@@ -215,26 +213,32 @@ def _rows() -> Iterator[tuple[str, EngineArgument]]:
 ENGINE_ARGUMENTS: dict[str, EngineArgument] = dict(_rows())
 
 
-def honoured(arguments: Mapping[str, object], source: str = MODEL_JSON) -> tuple[dict[str, object], list[str]]:
-    """Split what ``source`` holds by key: what to act on, and a sentence for each that is accepted without effect.
+class Split(NamedTuple):
+    """Arguments by what becomes of them: what to act on, a sentence for each without effect, one for each that is refused."""
 
-    Raises ``LoadFailed`` for a refused key, and for an unknown one with the nearest known name.
-    """
+    kept: dict[str, object]
+    notes: list[str]
+    problems: list[str]
+
+
+def honoured(arguments: Mapping[str, object], source: str = MODEL_JSON) -> Split:
+    """Split what ``source`` holds by key. A key that nobody knows is refused with the nearest known name."""
     kept: dict[str, object] = {}
     notes: list[str] = []
+    problems: list[str] = []
     for name, value in arguments.items():
         row = ENGINE_ARGUMENTS.get(name)
         if row is None:
-            raise LoadFailed(_unknown(name, source))
-        if value is None:
+            problems.append(_unknown(name, source))
+        elif value is None:
             continue
-        if row.treatment is Treatment.HONOURED:
+        elif row.treatment is Treatment.HONOURED:
             kept[name] = value
         elif row.treatment is Treatment.NO_EFFECT:
             notes.append(f"{source} sets '{name}', which has no effect: {row.reason}.")
         elif not _asks_for_nothing(value, row):
-            raise LoadFailed(f"{source} sets '{name}', which is not supported: {row.reason}.")
-    return kept, notes
+            problems.append(f"{source} sets '{name}', which is not supported: {row.reason}.")
+    return Split(kept, notes, problems)
 
 
 def _asks_for_nothing(value: object, row: EngineArgument) -> bool:

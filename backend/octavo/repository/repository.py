@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from octavo.errors import LoadFailed
+from octavo.errors import LoadFailed, Problems
 from octavo.repository.config_pbtxt import complete_config, parse_config, parse_config_json, poll_failed
 from octavo.repository.fingerprint import Fingerprint, fingerprint
 from octavo.repository.paths import inside, is_model_name, read_text
@@ -71,16 +71,27 @@ class ModelRepository:
         """What to start for ``name``: every version that its policy serves, ascending.
 
         ``override_config`` is a ``ModelConfig`` in JSON in place of ``config.pbtxt``. Raises ``NotFound`` for an unknown
-        model, ``LoadFailed`` for a broken one.
+        model, ``LoadFailed`` for a broken one, with all that is wrong with it.
         """
-        folder = self._folder(name)
-        config = self._config(folder, override_config)
-        return [self._spec(folder, version, config) for version in self._versions(folder, config)]
+        folder, found = self._folder(name), Problems()
+        config = complete_config(mc.ModelConfig(), name)
+        with found.catch():
+            config = self._config(folder, override_config)
+        specs: list[ModelSpec] = []
+        for version in self._versions(folder, config):
+            with found.catch():
+                specs.append(self._spec(folder, version, config))
+        found.check()
+        return specs
 
     def _spec(self, folder: ModelFolder, version: int, config: mc.ModelConfig) -> ModelSpec:
         settings, version_path = self._settings(folder, version)
-        device = choose_device(config, settings.device)
-        source = find_source(settings, Asker(folder.name, version_path, folder.root))
+        found = Problems()
+        with found.catch():
+            device = choose_device(config, settings.device)
+        with found.catch():
+            source = find_source(settings, Asker(folder.name, version_path, folder.root))
+        found.check()
         engine = engine_config(folder.name, version, settings, source, device)
         return ModelSpec(folder.name, version, config.SerializeToString(deterministic=True), engine, settings.served_model_name)
 

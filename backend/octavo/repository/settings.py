@@ -109,13 +109,17 @@ def parse_settings(text: str, model: str) -> ModelSettings:
 
 def read_settings(arguments: Mapping[str, object], model: str, source: str = MODEL_JSON) -> ModelSettings:
     """The settings that ``source`` gives for ``model``, by name; those without effect are logged. Raises ``LoadFailed``."""
-    kept, notes = honoured(arguments, source)
-    for note in notes:
+    split = honoured(arguments, source)
+    for note in split.notes:
         log.info("Model '%s': %s", model, note)
+    problems = split.problems
     try:
-        return ModelSettings.model_validate(kept)
+        settings = ModelSettings.model_validate(split.kept)
     except ValidationError as error:
-        raise LoadFailed(f"{source} of model '{model}' is not valid: {_problems(error)}") from None
+        problems = [*problems, f"{source} of model '{model}' is not valid: {_problems(error)}"]
+    if problems:
+        raise LoadFailed(*problems)
+    return settings
 
 
 def _problems(error: ValidationError) -> str:

@@ -15,6 +15,7 @@ import torch
 from octavo.engine.step import StepInput
 from octavo.models.decoder import Decoder
 from octavo.runtime.courier import Courier
+from octavo.runtime.memory import GRAPHS_BYTES
 from octavo.runtime.padded_step import PaddedStep
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.shapes import Shape, Shapes
@@ -22,9 +23,6 @@ from octavo.runtime.state import RowState
 from octavo_kernels import Kernels
 
 log = logging.getLogger(__name__)
-
-# What the driver keeps for the two instantiated graphs of one shape, some hundred kernels.
-BYTES_PER_SHAPE = 4 * 2**20
 
 
 class StepGraphs:
@@ -42,11 +40,11 @@ class StepGraphs:
         self._table = table
         self._courier = courier
         self._shapes = Shapes(max_rows)
-        every = [*self._shapes.decodes, *self._shapes.chunks]
+        every = self._shapes.every
         self._step = PaddedStep(decoder, kernels, table, state, courier, page_size, every, device)
         self._stream = torch.cuda.Stream(device)
         self._on_device: tuple[Shape, int, np.ndarray, np.ndarray] | None = None
-        self.reserve_bytes = BYTES_PER_SHAPE * len(every)
+        self.reserve_bytes = GRAPHS_BYTES * len(every)
 
     def bind(self, kv: list[torch.Tensor], trial: bool) -> None:
         """Forget all graphs, and capture the first shapes over ``kv``, one layer's cache each; in a ``trial`` only the largest.

@@ -1,4 +1,4 @@
-"""How many pages of KV cache fit, and the pool that holds them. Knows bytes, no model and no request."""
+"""How many pages of KV cache fit, and the pool that holds them. Knows bytes and a model's shape, no weights and no request."""
 
 import mmap
 from typing import NamedTuple
@@ -8,10 +8,14 @@ import torch
 from octavo.config import EngineConfig
 from octavo.engine.step import KVSpec
 from octavo.errors import LoadFailed
+from octavo.models.shape import ModelShape
 
 CPU_KV_BYTES = 512 * 2**20
 # What the allocator loses to fragments and what kernels take when they are first loaded.
 GPU_SLACK_BYTES = 256 * 2**20
+# What the driver keeps for the two instantiated graphs of one shape, some hundred kernels.
+GRAPHS_BYTES = 4 * 2**20
+CPU_LEVER = "kv_cache_memory_bytes"
 
 
 class GpuMemory(NamedTuple):
@@ -42,10 +46,20 @@ def gpu_budget(config: EngineConfig, memory: GpuMemory) -> int:
         return min(granted - taken - GPU_SLACK_BYTES, free)
     if config.kv_cache_memory_bytes > free:
         raise LoadFailed(
-            f"kv_cache_memory_bytes asks for {_mib(config.kv_cache_memory_bytes)}, but once the model is loaded only "
-            f"{_mib(max(0, free))} of the GPU's {_mib(memory.total)} are free."
+            f"kv_cache_memory_bytes asks for {mib(config.kv_cache_memory_bytes)}, but once the model is loaded only "
+            f"{mib(max(0, free))} of the GPU's {mib(memory.total)} are free."
         )
     return config.kv_cache_memory_bytes
+
+
+def kv_spec(shape: ModelShape, page_size: int, dtype: torch.dtype) -> KVSpec:
+    """The cache of a model whose keys and values are of ``dtype``."""
+    return KVSpec(page_size, shape.num_layers, shape.num_kv_heads, shape.head_dim, dtype.itemsize)
+
+
+def gpu_lever(config: EngineConfig) -> str:
+    """The setting that would enlarge the KV cache on a GPU."""
+    return "gpu_memory_utilization" if config.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
 
 
 def pages_for(tokens: int, spec: KVSpec) -> int:
@@ -62,8 +76,8 @@ def plan_pages(budget: int, spec: KVSpec, max_model_len: int, lever: str) -> int
     needed = pages_for(max_model_len, spec)
     if pages < needed:
         raise LoadFailed(
-            f"The KV cache may take {_mib(max(0, budget))}, which holds {pages * spec.page_size} tokens, but one request of "
-            f"max_model_len {max_model_len} needs {_mib(needed * spec.bytes_per_page)}; raise {lever} or lower max_model_len."
+            f"The KV cache may take {mib(max(0, budget))}, which holds {pages * spec.page_size} tokens, but one request of "
+            f"max_model_len {max_model_len} needs {mib(needed * spec.bytes_per_page)}; raise {lever} or lower max_model_len."
         )
     return pages
 
@@ -76,5 +90,6 @@ def allocate_pool(num_pages: int, spec: KVSpec, dtype: torch.dtype, device: torc
     return torch.zeros(shape, dtype=dtype, device=device)
 
 
-def _mib(count: int) -> str:
+def mib(count: int) -> str:
+    """``count`` bytes as they stand in a text."""
     return f"{count / 2**20:.1f} MiB"

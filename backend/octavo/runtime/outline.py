@@ -3,7 +3,7 @@
 Every launcher is called as it would be on a GPU, by the same code; whoever watches the launches learns all kernels of an engine.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from octavo.models.loader import load_outline
 from octavo.runtime.courier import Courier
 from octavo.runtime.padded_step import PaddedStep
 from octavo.runtime.rehearsal import rehearsal
-from octavo.runtime.shapes import Shapes
+from octavo.runtime.shapes import Shape, Shapes
 from octavo.runtime.steps import Steps
 from octavo_kernels import for_device
 
@@ -39,21 +39,38 @@ class ShapesOnly(Courier):
         return lambda: np.zeros(tensor.shape)
 
 
-@torch.inference_mode()
+class Outline:
+    """An engine of ``config`` as it would be on a GPU, but with one layer."""
+
+    def __init__(self, config: EngineConfig, page_size: int) -> None:
+        """Nothing is launched yet."""
+        self._config, courier = config, ShapesOnly()
+        self.decoder, kernels = load_outline(config), for_device(META, config.deterministic)
+        self.steps = Steps(self.decoder, kernels, page_size, config.max_num_seqs, courier, META)
+        self.steps.take_cache(1)
+        del self.steps.kv[1:]
+        self.shapes = Shapes(min(config.max_num_seqs, config.max_num_batched_tokens))
+        table, state, every = self.steps.table, self.steps.state, self.shapes.every
+        self._padded = PaddedStep(self.decoder, kernels, table, state, courier, page_size, every, META)
+
+    @torch.inference_mode()
+    def rehearse(self) -> None:
+        """Compute the steps that an engine computes before it is ready."""
+        for step in rehearsal(self._config, self.decoder.max_len, self.decoder.shape.vocab_size):
+            self.steps.begin(step)
+            self.steps.compute(step)
+
+    @torch.inference_mode()
+    def capture(self, shapes: Iterable[Shape]) -> None:
+        """Compute the steps that are captured for graphs of ``shapes``."""
+        for shape in shapes:
+            control = self._padded.send(shape, self._padded.padding(shape))
+            self._padded.forward(control, self.steps.kv)
+            self._padded.sample(control)
+
+
 def launch_everything(config: EngineConfig, page_size: int) -> None:
     """Call each launcher in every way in which an engine of ``config`` calls it on a GPU."""
-    decoder, courier = load_outline(config), ShapesOnly()
-    kernels = for_device(META, config.deterministic)
-    steps = Steps(decoder, kernels, page_size, config.max_num_seqs, courier, META)
-    steps.take_cache(1)
-    del steps.kv[1:]
-    for step in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
-        steps.begin(step)
-        steps.compute(step)
-    shapes = Shapes(min(config.max_num_seqs, config.max_num_batched_tokens))
-    every = [*shapes.decodes, *shapes.chunks]
-    padded = PaddedStep(decoder, kernels, steps.table, steps.state, courier, page_size, every, META)
-    for shape in every:
-        control = padded.send(shape, padded.padding(shape))
-        padded.forward(control, steps.kv)
-        padded.sample(control)
+    outline = Outline(config, page_size)
+    outline.rehearse()
+    outline.capture(outline.shapes.every)

@@ -16,7 +16,7 @@ from octavo.runtime.courier import Courier
 from octavo.runtime.device import prepare, resolve_device, resolve_page_size
 from octavo.runtime.graphs import StepGraphs
 from octavo.runtime.launched import LaunchedStep
-from octavo.runtime.memory import GpuMemory, cpu_budget, gpu_budget, plan_pages
+from octavo.runtime.memory import CPU_LEVER, GpuMemory, cpu_budget, gpu_budget, gpu_lever, plan_pages
 from octavo.runtime.rehearsal import rehearsal
 from octavo.runtime.steps import Steps
 from octavo_kernels import Kernels, for_device
@@ -79,7 +79,7 @@ class ModelRunner:
         """Bytes for the KV cache, and the setting that would enlarge them."""
         graphs = self._graphs
         if graphs is None:
-            return cpu_budget(config, self.kv_spec, decoder.max_len), "kv_cache_memory_bytes"
+            return cpu_budget(config, self.kv_spec, decoder.max_len), CPU_LEVER
         self._steps.take_cache(1)
         # Before the rehearsal: it gives back what the steps outside of graphs have taken.
         graphs.bind(self._steps.kv, trial=True)
@@ -88,8 +88,7 @@ class ModelRunner:
             self._steps.compute(step).wait()
         log.info("%s: all kernels have run", config.name)
         free_after, total = torch.cuda.mem_get_info(device)
-        lever = "gpu_memory_utilization" if config.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
-        return gpu_budget(config, GpuMemory(total, free_before, free_after - graphs.reserve_bytes)), lever
+        return gpu_budget(config, GpuMemory(total, free_before, free_after - graphs.reserve_bytes)), gpu_lever(config)
 
     @torch.inference_mode()
     def launch(self, step: StepInput) -> LaunchedStep:

@@ -28,7 +28,7 @@ class Shape(NamedTuple):
 
 
 class Shapes:
-    """All shapes for steps of at most ``max_rows`` rows: ``decodes`` and ``chunks``, each from the smallest to the largest.
+    """``every`` shape for steps of at most ``max_rows`` rows: ``decodes`` and ``chunks``, each from the smallest to the largest.
 
     ``largest``: those that need the most memory. ``first``: what any batch will come to, the largest first.
     """
@@ -41,6 +41,7 @@ class Shapes:
         self._prompts = min(MOST_PROMPTS, max_rows)
         self.decodes = [Shape(rows) for rows in self._rows]
         self.chunks = [Shape(decodes, self._prompts, tokens) for decodes in self._beside for tokens in CHUNK_TOKENS]
+        self.every = [*self.decodes, *self.chunks]
         self.largest = [self.chunks[-1], self.decodes[-1]]
         self.first = [shape for shape in reversed(self.decodes[:-1]) if shape.rows in FIRST_ROWS]
 

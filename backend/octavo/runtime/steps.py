@@ -4,13 +4,13 @@ import numpy as np
 import torch
 
 from octavo.engine.messages import TokenLogprobs
-from octavo.engine.step import KVSpec, StepInput
+from octavo.engine.step import StepInput
 from octavo.models.decoder import Decoder
 from octavo.runtime.batch import build_batch
 from octavo.runtime.courier import Courier
 from octavo.runtime.launched import Drawn, LaunchedStep
 from octavo.runtime.logprobs import prompt_logprobs
-from octavo.runtime.memory import allocate_pool, pages_for
+from octavo.runtime.memory import allocate_pool, kv_spec, pages_for
 from octavo.runtime.penalties import PenaltyTable
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.sampler import Asked, Sampler
@@ -29,7 +29,7 @@ class Steps:
     ) -> None:
         """``courier`` goes to ``device``, where ``decoder`` is and what ``kernels`` are for."""
         shape = decoder.shape
-        self.kv_spec = KVSpec(page_size, shape.num_layers, shape.num_kv_heads, shape.head_dim, decoder.dtype.itemsize)
+        self.kv_spec = kv_spec(shape, page_size, decoder.dtype)
         self.table = SamplingTable(max_rows, shape.vocab_size)
         self.state = RowState(max_rows, pages_for(decoder.max_len, self.kv_spec), courier, device)
         self.sampler = Sampler(self.table, PenaltyTable(max_rows, shape.vocab_size, kernels, courier, device), kernels, courier)

@@ -1,9 +1,13 @@
 """Every family's logits, through pages, against the Transformers class of the same weights."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+
+from octavo.models.footprint import weights_bytes
+from octavo.models.linear import Precision
 
 CONFIGS = [
     "llama", "llama-llama3-rope", "llama-linear-rope", "llama-dynamic-rope", "llama-yarn-rope", "llama-biases", "llama-head-dim",
@@ -85,3 +89,12 @@ def test_figures(models, load):
     shapes = decoder.shape.tensors().values()
     assert decoder.weights_bytes == 4 * sum(torch.Size(shape).numel() for shape in shapes)
     assert decoder.dtype == decoder.weights_dtype == torch.float32
+
+
+def test_a_head_that_is_the_embedding_takes_memory_only_when_it_is_packed(models, load):
+    shape = replace(load(models("llama")[1], max_model_len=64).shape, tied=True)
+    parts, embedding = shape.tensors(), shape.vocab_size * shape.hidden_size
+    half = Precision(torch.bfloat16, torch.bfloat16, packed=False)
+    assert weights_bytes(shape, half) == 2 * sum(torch.Size(part).numel() for part in parts.values())
+    packed = Precision(torch.bfloat16, torch.float32, packed=True)
+    assert weights_bytes(shape, packed) >= weights_bytes(shape, half) + 2 * embedding

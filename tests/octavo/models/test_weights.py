@@ -78,7 +78,7 @@ def test_a_wrong_shape(load, folder):
 
 def test_a_wrong_kind(load, folder):
     change(folder, lambda tensors: tensors.update({"model.norm.weight": torch.zeros(48, dtype=torch.int8)}))
-    refused(load, folder, r"'model\.norm\.weight' is stored as int8, which is not supported")
+    refused(load, folder, r"'model\.norm\.weight' is stored as I8, which is not supported")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 10_000])
