@@ -37,6 +37,7 @@ GrpcAddress = Annotated[str, _ports(help="Address of the gRPC service.")]
 GrpcPort = Annotated[int, _ports(**_PORT, help="Port of the gRPC service; 0 takes a free one.")]
 HttpAddress = Annotated[str, _ports(help="Address of the HTTP service.")]
 HttpPort = Annotated[int, _ports(**_PORT, help="Port of the HTTP service; 0 takes a free one.")]
+HttpPage = Annotated[bool, _ports(help="Serve a page for people at / of the HTTP service.")]
 MetricsAddress = Annotated[str, _ports(help="Address of /metrics.")]
 MetricsPort = Annotated[int, _ports(**_PORT, help="Port of /metrics; 0 takes a free one.")]
 FrontEnds = Annotated[int, _ports(min=0, help="Front-end processes; 0 is one for every eight cores.")]
@@ -96,4 +97,4 @@ TraceConfig = Annotated[
     ),
 ]
 LogVerbose = Annotated[bool, _logs(help="Log every request.")]
-LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="How a line says when it was written.")]
+LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="Text with the local time, or with UTC, or one JSON object a line.")]

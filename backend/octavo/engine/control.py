@@ -10,7 +10,7 @@ import msgspec
 import zmq
 
 from octavo.config import EngineConfig
-from octavo.engine.messages import EngineInfo, EngineStats
+from octavo.engine.messages import EngineInfo, EngineStats, Picture
 from octavo.errors import ErrorFrame
 from octavo.logs import LogSettings
 
@@ -52,8 +52,18 @@ class StatsReply(msgspec.Struct, frozen=True, array_like=True, tag=3):
     stats: EngineStats
 
 
+class PictureReply(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Engine to supervisor: the answer to ``PictureQuery``."""
+
+    picture: Picture
+
+
 class StatsQuery(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Supervisor to engine: answer with a ``StatsReply`` between two steps."""
+
+
+class PictureQuery(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Supervisor to engine: answer with a ``PictureReply`` between two steps."""
 
 
 class FrontEndGone(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -68,8 +78,8 @@ class ChangeLogs(msgspec.Struct, frozen=True, array_like=True, tag=3):
     logs: LogSettings
 
 
-EngineReport = EngineReady | EngineFailed | StatsReply
-EngineOrder = StatsQuery | FrontEndGone | ChangeLogs
+EngineReport = EngineReady | EngineFailed | StatsReply | PictureReply
+EngineOrder = StatsQuery | PictureQuery | FrontEndGone | ChangeLogs
 
 _encoder = msgspec.msgpack.Encoder()
 _orders: msgspec.msgpack.Decoder[EngineOrder] = msgspec.msgpack.Decoder(EngineOrder)

@@ -6,9 +6,19 @@ from collections import deque
 from typing import NoReturn, Protocol
 
 from octavo.config import EngineConfig
-from octavo.engine.control import ChangeLogs, ControlChannel, EngineOrder, FrontEndGone, StatsQuery, StatsReply
+from octavo.engine.control import (
+    ChangeLogs,
+    ControlChannel,
+    EngineOrder,
+    FrontEndGone,
+    PictureQuery,
+    PictureReply,
+    StatsQuery,
+    StatsReply,
+)
 from octavo.engine.endpoint import Endpoint
 from octavo.engine.messages import EngineCommand, EngineInfo, Submit
+from octavo.engine.picture import take_picture
 from octavo.engine.scheduler import Outputs, Scheduler
 from octavo.engine.step import StepInput, StepOutput
 from octavo.errors import OctavoError
@@ -112,6 +122,8 @@ class EngineCore:
         match order:
             case StatsQuery():
                 control.report(StatsReply(self.scheduler.stats()))
+            case PictureQuery():
+                control.report(PictureReply(take_picture(self.scheduler, time.monotonic())))
             case ChangeLogs(logs):
                 change_logs(logs)
             case FrontEndGone(pid):

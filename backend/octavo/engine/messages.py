@@ -130,3 +130,32 @@ class EngineStats(msgspec.Struct, frozen=True):
     steps: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
+
+
+class RunningRequest(msgspec.Struct, frozen=True, array_like=True):
+    """A running request as anybody may see it: its number in the order of arrival, and how much, never what.
+
+    ``tokens``: prompt and answer so far. ``seconds``: since its first step.
+    """
+
+    number: int
+    prompt_tokens: int
+    tokens: int
+    pages: int
+    seconds: float
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """One engine at the moment ``taken_at``, in seconds on its own clock.
+
+    ``cells``: uint16 little-endian, one for every ``pages_per_cell`` pages in their order, and what most of them are: 0 free,
+    1 free and holding a known prefix, 2 held by several requests, 3 + n held by ``requests[n]`` alone. ``pages_cached``: how
+    many pages there are of the second kind.
+    """
+
+    taken_at: float
+    stats: EngineStats
+    requests: list[RunningRequest]
+    pages_cached: int
+    pages_per_cell: int
+    cells: bytes

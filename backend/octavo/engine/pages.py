@@ -33,6 +33,11 @@ class PagePool:
         """How many pages are held."""
         return self.num_pages - self.available
 
+    @property
+    def idle(self) -> list[int]:
+        """The free pages that still hold a prefix, least recently given first."""
+        return list(self._idle)
+
     def take(self, count: int) -> list[int]:
         """``count`` pages, each held once. The caller has checked ``available``."""
         return [self._take_one() for _ in range(count)]

@@ -370,6 +370,10 @@ class Scheduler:
             generation_tokens=self._generation_tokens,
         )
 
+    def lengths(self) -> list[int]:
+        """How many tokens each of ``running`` has, prompt and answer so far."""
+        return list(self._table.num_tokens[self._rows()].tolist())
+
     def check_integrity(self) -> None:
         """Raise ``AssertionError`` if pages, rows and requests do not agree. For tests: O(pages)."""
         self.pool.check_integrity()

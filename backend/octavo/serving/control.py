@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from octavo.config import ReasoningParser, RequestLimits, ToolCallParser
-from octavo.engine.messages import EngineInfo
+from octavo.engine.messages import EngineInfo, Picture
 from octavo.errors import ErrorFrame
 from octavo.serving.security import Security
 from octavo.serving.settings import Settings
@@ -80,6 +80,18 @@ class Load(msgspec.Struct, frozen=True):
     kv_cache_tokens: int = 0
     running: int = 0
     waiting: int = 0
+
+
+class EnginePicture(msgspec.Struct, frozen=True):
+    """A model version and the last picture of its engine, None while there is none. ``engine`` is unique to the process."""
+
+    name: str
+    version: int
+    engine: int | None = None
+    device: str = ""
+    dtype: str = ""
+    page_size: int = 0
+    picture: Picture | None = None
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -157,6 +169,12 @@ class ReadLoad(msgspec.Struct, frozen=True, tag=True):
     call: int
 
 
+class ReadPictures(msgspec.Struct, frozen=True, tag=True):
+    """Front end: a client watches the engines."""
+
+    call: int
+
+
 class ChangeLogs(msgspec.Struct, frozen=True, tag=True):
     """Front end: a client changes how the server logs; the fields of ``LogSettings`` that it named."""
 
@@ -192,11 +210,12 @@ FrontEndMessage = (
     | ListModels
     | ReadStatistics
     | ReadLoad
+    | ReadPictures
     | ChangeLogs
     | ChangeTraces
     | CountTrace
 )
-Call = LoadModel | UnloadModel | ListModels | ReadStatistics | ReadLoad | ChangeLogs | ChangeTraces | CountTrace
+Call = LoadModel | UnloadModel | ListModels | ReadStatistics | ReadLoad | ReadPictures | ChangeLogs | ChangeTraces | CountTrace
 
 
 class Table(msgspec.Struct, frozen=True, tag=True):
@@ -251,6 +270,7 @@ class CallReply(msgspec.Struct, frozen=True, tag=True):
     index: list[IndexEntry] | None = None
     statistics: list[ModelCounters] | None = None
     load: Load | None = None
+    pictures: list[EnginePicture] | None = None
 
 
 SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | Drain | StopRequests | CallReply
@@ -271,6 +291,7 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     http_max_input_size: int
     http_cors_origins: list[str]
     http_max_header_size: int
+    http_page: bool
     max_response_buffer_size: int
     limits: RequestLimits
     security: Security

@@ -14,7 +14,7 @@ import msgspec
 from octavo.config import EngineConfig
 from octavo.engine import control
 from octavo.engine.control import EngineReport, EngineSpec
-from octavo.engine.messages import EngineInfo, EngineStats
+from octavo.engine.messages import EngineInfo, EngineStats, Picture
 from octavo.errors import EngineDead, LoadFailed, OctavoError
 from octavo.logs import LogSettings
 from octavo.serving.children import Child
@@ -25,6 +25,7 @@ from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 STATS_PATIENCE = 1.0
+LOOK_EVERY = 0.5
 SILENCE_PATIENCE = 120.0
 LAST_WORDS = 0.5
 _DEFAULT_LOGS = LogSettings()
@@ -45,6 +46,7 @@ class EngineProcess:
     ``cause`` is what it said was wrong before it died. ``gone`` is set once it has exited and its last words were heard, or was
     given up.
     ``stats`` is its last reading; ``answered`` counts the readings; ``asked_at`` is when it was first asked for one that it owes.
+    ``picture`` is its last one; ``owes_picture``: it was asked for another.
     """
 
     def __init__(self, generation: int, config: EngineConfig, address: str, child: Child) -> None:
@@ -56,6 +58,8 @@ class EngineProcess:
         self.stats = EngineStats()
         self.answered = 0
         self.asked_at: float | None = None
+        self.picture: Picture | None = None
+        self.owes_picture = False
 
     def why_it_died(self) -> str:
         """A sentence for those who had requests on it; only once it is ``gone``."""
@@ -83,6 +87,7 @@ class Engines:
         self._running: dict[bytes, EngineProcess] = {}
         self._generations = itertools.count(1)
         self._totals: dict[tuple[str, int], EngineTotals] = {}
+        self._looking, self._looked_at = asyncio.Lock(), float("-inf")
         self._news = News()
         self._tasks = Tasks(failed)
         self._tasks.start(self._listen())
@@ -127,13 +132,33 @@ class Engines:
         for engine in asked:
             engine.asked_at = engine.asked_at or time.monotonic()
             self._hub.send(_identity(engine.generation), control.StatsQuery())
+        if not await self._all(lambda engine: engine not in asked or engine.answered > asked[engine]):
+            self._end_silent()
+
+    async def look(self) -> None:
+        """Have every engine take a picture, unless that was done a moment ago: what is watched by many is asked for once.
+
+        One that does not answer in time is shown as it was, and is asked no more before it does.
+        """
+        async with self._looking:
+            if time.monotonic() - self._looked_at < LOOK_EVERY:
+                return
+            self._looked_at = time.monotonic()
+            for engine in [engine for engine in self._running.values() if engine.info and not engine.owes_picture]:
+                engine.owes_picture = True
+                self._hub.send(_identity(engine.generation), control.PictureQuery())
+            await self._all(lambda engine: not engine.owes_picture)
+
+    async def _all(self, answered: Callable[[EngineProcess], bool]) -> bool:
+        """Wait until every engine that lives has ``answered``; False if that takes too long."""
         try:
             async with asyncio.timeout(STATS_PATIENCE):
-                while any(not engine.gone.is_set() and engine.answered == before for engine, before in asked.items()):
+                while not all(answered(engine) for engine in self._running.values()):
                     await self._news.wait()
         except TimeoutError:
             log.debug("An engine is in a step that takes longer than %g s.", STATS_PATIENCE)
-            self._end_silent()
+            return False
+        return True
 
     def _end_silent(self) -> None:
         """An engine between two steps answers at once. One that is stopped, or whose device hangs, holds its requests for ever.
@@ -164,6 +189,11 @@ class Engines:
         """The last reading of one engine; zeros once it is gone."""
         engine = self._running.get(_identity(generation))
         return engine.stats if engine else EngineStats()
+
+    def picture(self, generation: int) -> Picture | None:
+        """The last picture of one engine, None while there is none."""
+        engine = self._running.get(_identity(generation))
+        return engine.picture if engine else None
 
     def page_size(self, generation: int) -> int:
         """Tokens in a page of one engine's cache; 0 while there is none."""
@@ -222,6 +252,8 @@ class Engines:
                 engine.info = info
             case control.EngineFailed(error):
                 engine.cause = error.exception()
+            case control.PictureReply(picture):
+                engine.picture, engine.owes_picture = picture, False
             case control.StatsReply(stats):
                 self._count(engine, stats)
                 engine.answered += 1

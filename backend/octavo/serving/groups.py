@@ -1,7 +1,8 @@
 """Which group every method and every route belongs to: the one table of what there is to be allowed. Knows no credentials.
 
-The groups are those of tritonserver's ``--grpc-restricted-protocol``, and one for the metrics port. What is not in this table
-is in no group, and once credentials are configured nothing opens it.
+The groups are those of tritonserver's ``--grpc-restricted-protocol``, one for the metrics port, and one for the
+page for people, which itself holds no data. What is not in this table is in no group, and once credentials are configured nothing
+opens it.
 """
 
 import re
@@ -22,6 +23,7 @@ class Group(StrEnum):
     TRACE = "trace"
     LOGGING = "logging"
     METRICS = "metrics"
+    PAGE = "page"
 
 
 _TRITON: Mapping[Group, tuple[str, ...]] = {
@@ -71,6 +73,8 @@ _OPENAI: Mapping[str, Group] = {
 }
 _ROUTES: Mapping[str, Group] = {
     "/metrics": Group.METRICS,
+    "/": Group.PAGE,
+    "/page/live": Group.STATISTICS,
     "/v2": Group.METADATA,
     "/v2/health/live": Group.HEALTH,
     "/v2/health/ready": Group.HEALTH,

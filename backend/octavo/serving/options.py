@@ -40,7 +40,8 @@ class ServeOptions:
     engine may take before it is ended and started again. ``grpc_max_message_size`` counts bytes after
     decompression, and so does ``http_max_input_size``. A stream with ``grpc_max_stream_requests`` open requests is not read
     further until one of them ends. Once a client leaves ``max_response_buffer_size`` bytes of a stream's answers unread, those
-    that go on are cancelled. Web pages of an ``http_cors_origin`` may call HTTP; ``*`` is all of them.
+    that go on are cancelled. Web pages of an ``http_cors_origin`` may call HTTP; ``*`` is all of them. ``http_page``: a page
+    for people at ``/``.
     Keepalive times and connection ages are milliseconds; a client may ping every 10 s even on an idle connection.
     """
 
@@ -72,7 +73,7 @@ class ServeOptions:
     http_server_key: Path | None = None
     http_root_cert: Path | None = None
     auth_token_file: Path | None = None
-    auth_open_groups: str = "health"
+    auth_open_groups: str = "health,page"
     grpc_restricted_protocol: tuple[str, ...] = ()
     http_restricted_api: tuple[str, ...] = ()
     grpc_keepalive_time: int = 60_000
@@ -91,6 +92,7 @@ class ServeOptions:
     http_max_input_size: int = 64 * 2**20
     http_max_header_size: int = 16 * 2**10
     http_cors_origin: tuple[str, ...] = ()
+    http_page: bool = True
     max_response_buffer_size: int = 16 * 2**20
     max_request_inputs: int = DEFAULT_LIMITS.inputs
     max_request_outputs: int = DEFAULT_LIMITS.outputs

@@ -17,7 +17,8 @@ from octavo.logs import LogSettings, change_logs, configure_logs
 from octavo.repository.repository import ModelRepository
 from octavo.serving import control
 from octavo.serving.children import PROGRAMS, Programs
-from octavo.serving.control import Call, CallReply, FrontEndMessage, FrontEndSetup, ModelCounters
+from octavo.serving.control import Call, CallReply, EnginePicture, FrontEndMessage, FrontEndSetup, ModelCounters
+from octavo.serving.deployment import Deployment
 from octavo.serving.directory import private_directory
 from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
@@ -222,6 +223,9 @@ class Supervisor:
                 return CallReply(number, statistics=totals)
             case control.ReadLoad(number):
                 return CallReply(number, load=self._engines.load())
+            case control.ReadPictures(number):
+                await self._engines.look()
+                return CallReply(number, pictures=[self._picture(*one) for one in self.fleet.deployments()])
             case control.ChangeLogs(number, changes):
                 await self._set(self._settings.with_log(changes))
             case control.ChangeTraces(number, model, changes):
@@ -229,6 +233,13 @@ class Supervisor:
             case control.CountTrace(number, model):
                 await self._set(self._settings.with_one_trace_less(model))
         return CallReply(number)
+
+    def _picture(self, name: str, version: int, deployment: Deployment) -> EnginePicture:
+        binding = deployment.binding
+        if binding is None:
+            return EnginePicture(name, version)
+        info, picture = binding.info, self._engines.picture(binding.generation)
+        return EnginePicture(name, version, binding.generation, info.device, info.dtype, info.page_size, picture)
 
     async def _load(self, name: str, config: str | None = None) -> None:
         async with self._loads:
@@ -320,6 +331,7 @@ def _setup(options: ServeOptions, security: Security, settings: Settings, ports:
         http_max_input_size=options.http_max_input_size,
         http_cors_origins=list(options.http_cors_origin),
         http_max_header_size=options.http_max_header_size,
+        http_page=options.http_page,
         max_response_buffer_size=options.max_response_buffer_size,
         limits=options.request_limits,
         security=security,

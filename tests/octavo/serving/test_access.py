@@ -17,6 +17,7 @@ from server import Server, running
 from octavo.serving.groups import Group, group_of_method, group_of_route
 from octavo.serving.grpc.handlers import SERVICE
 from octavo.serving.http.app import http_routes
+from octavo.serving.http.page.routes import page_routes
 from octavo.serving.metrics import metrics_app
 
 SERVICES = [
@@ -26,16 +27,17 @@ SERVICES = [
 ]
 METHODS = [f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods]
 UNKNOWN_METHODS = ["/inference.GRPCInferenceService/Nope", "/nope.Nope/Nope", "/inference.grpcinferenceservice/ModelInfer", "/"]
-ROUTES = sorted({route.path for route in [*http_routes(None, None, None, 0, 0), *metrics_app(None).routes]})
+ROUTES = sorted({route.path for route in [*http_routes(None, None, None, 0, 0), *page_routes(None), *metrics_app(None).routes]})
 PARAMETERS = {"model": "tiny", "version": "1", "repository": "r", "action": "load", "rest": ""}
 UNKNOWN_PATHS = ["/", "/v1", "/v1/nope", "/docs", "/v2/", "//v2", "/v2/health", "/v2/models/tiny/versions/1/nope", "/v2/../metrics"]
 TOKENS = "inference: infers\nmetrics: scrapes\nmodel-repository,model-config: manages\nall: everything\n"
+OPEN = {Group.HEALTH, Group.PAGE}
 OPENS = {
-    "": {Group.HEALTH},
-    "wrong": {Group.HEALTH},
-    "infers": {Group.HEALTH, Group.INFERENCE},
-    "scrapes": {Group.HEALTH, Group.METRICS},
-    "manages": {Group.HEALTH, Group.MODEL_REPOSITORY, Group.MODEL_CONFIG},
+    "": OPEN,
+    "wrong": OPEN,
+    "infers": OPEN | {Group.INFERENCE},
+    "scrapes": OPEN | {Group.METRICS},
+    "manages": OPEN | {Group.MODEL_REPOSITORY, Group.MODEL_CONFIG},
     "everything": set(Group),
 }
 ORIGIN = "https://chat.example.com"
@@ -102,7 +104,7 @@ def test_a_method_is_open_to_whom_its_group_is(guarded: Server, token: str) -> N
 
 @pytest.mark.parametrize("token", OPENS)
 def test_a_route_is_open_to_whom_its_group_is(guarded: Server, token: str) -> None:
-    headers = {"X-API-Key": token} if token else {}
+    headers = {"Accept": "text/html"} | ({"X-API-Key": token} if token else {})
     refused = 403 if token in TOKENS.split() else 401
     for route in ROUTES:
         path = re.sub(r"{(\w+)[^}]*}", lambda found: PARAMETERS[found[1]], route)
@@ -162,6 +164,7 @@ def test_a_browser_may_ask_from_the_origin_that_is_named(guarded: Server, restri
 @pytest.fixture(scope="module")
 def restricted(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     flags = ["--grpc-restricted-protocol=model-repository,health:admin-key=secret", "--http-restricted-api=health:http-key=v"]
+    flags.append("--no-http-page")
     with running(repository, "--model-control-mode=explicit", *flags, log=tmp_path_factory.mktemp("log") / "log") as server:
         yield server
 
@@ -184,6 +187,14 @@ def test_restricted_apis_answer_as_tritons(restricted: Server) -> None:
     assert restricted.get("/v2/health/live") == (403, text)
     assert http_status(restricted, "/v2/health/live", {"HTTP-Key": "v"}) == 200
     assert http_status(restricted, "/v2", {}) == 200
+
+
+def test_the_page_is_for_browsers_and_can_be_left_out(guarded: Server, restricted: Server) -> None:
+    browser = {"Accept": "text/html"}
+    assert call(guarded, "GET", "/", headers=browser).headers["content-type"] == "text/html; charset=utf-8"
+    assert call(guarded, "GET", "/page/live", headers={"X-API-Key": "infers"}).status == 403
+    assert call(restricted, "GET", "/", headers=browser).refusal == (404, "Not Found")
+    assert call(restricted, "GET", "/page/live").refusal == (404, "Not Found")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 from calls import add_flag, infer_request, is_final, text_of
+from http_calls import call
 from server import Server, running
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -103,6 +104,14 @@ def test_every_rpc_is_answered_alike_by_all_and_counters_only_grow(three: Server
         assert all(one == given[0] for one in given), rpc
     assert answers["ModelInfer"][0][2].id == "u"
     assert answers["ModelStreamInfer"][0][2][0] == {"s"}
+
+
+def test_whoever_watches_sees_the_same_from_every_front_end(three: Server) -> None:
+    """Every call has a connection of its own, so that the kernel spreads them over the front ends."""
+    seen = [call(three, "GET", "/page/live").json["models"] for _ in range(12)]
+    for (model,) in seen:
+        assert model["picture"].pop("taken_at") > 0
+    assert all(models == seen[0] for models in seen)
 
 
 def test_a_request_is_cancelled_by_its_id_from_every_front_end(three: Server) -> None:

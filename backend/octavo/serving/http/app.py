@@ -19,6 +19,7 @@ from octavo.serving.http.openai import errors as openai
 from octavo.serving.http.openai.request_ids import HEADER, with_request_ids
 from octavo.serving.http.openai.routes import openai_routes
 from octavo.serving.http.origins import from_known_origins
+from octavo.serving.http.page.routes import page_routes
 from octavo.serving.http.repository import RepositoryEndpoints
 from octavo.serving.http.route import Handle, route
 from octavo.serving.http.settings import SettingsEndpoints
@@ -38,6 +39,8 @@ def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic)
     """The application behind its gate; ``traffic`` counts its calls."""
     gate = setup.security.http_gate()
     routes = http_routes(models, link, gate, setup.http_max_input_size, setup.max_response_buffer_size)
+    if setup.http_page:
+        routes += page_routes(link)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
     guarded_app = with_request_ids(reporting_load(guarded(app, gate, _refusal), app, link))
