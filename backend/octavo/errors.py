@@ -12,6 +12,8 @@ from enum import IntEnum
 
 import msgspec
 
+from octavo.logs import of_request
+
 MAX_SHOWN = 128
 
 
@@ -191,10 +193,13 @@ class ErrorFrame(msgspec.Struct, frozen=True, array_like=True):
         return _TYPES[self.kind](self.text)
 
 
-def internal(error: BaseException, log: logging.Logger) -> Internal:
-    """The error to send in place of ``error``, a bug of ours, which is logged with its trace under the same id."""
+def internal(error: BaseException, log: logging.Logger, request_id: str = "") -> Internal:
+    """The error to send in place of ``error``, a bug of ours, which is logged with its trace under the same id.
+
+    ``request_id``: what the client calls the request that it ends.
+    """
     mark = secrets.token_hex(4)
-    log.error("Internal error %s", mark, exc_info=error)
+    log.error("Internal error %s", mark, exc_info=error, extra=of_request(request_id))
     return Internal(f"An internal error has ended this request; the server's log has the details under the id {mark}.")
 
 

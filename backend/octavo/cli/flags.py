@@ -97,4 +97,4 @@ TraceConfig = Annotated[
     ),
 ]
 LogVerbose = Annotated[bool, _logs(help="Log every request.")]
-LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="Text with the local time, or with UTC, or one JSON object a line.")]
+LogFormatFlag = Annotated[LogFormat, _logs("--log-format", help="Text with local time or UTC, or one JSON object a line.")]

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from octavo.config import RequestLimits
 from octavo.engine.client import EngineClient
 from octavo.errors import Cancelled, ErrorKind, OctavoError
+from octavo.logs import of_request
 from octavo.serving.control import EngineBinding
 from octavo.serving.statistics import Counters, FailureReason
 from octavo.text.answer_format import AnswerFormat
@@ -79,7 +80,9 @@ class ServedEngine(Observer):
     def generate(self, request: GenerateRequest, arrival: Arrival, backlog: Backlog) -> Generation:
         """Begin to answer. Raises as ``Generator`` does."""
         generation = self._generator.generate(request, backlog)
-        log.debug("Request %r for model %s version %d has begun.", request.id[:64], request.model, request.version)
+        if log.isEnabledFor(logging.DEBUG):
+            about = of_request(request.id)
+            log.debug("Request %r for model %s version %d has begun.", *about.values(), request.model, request.version, extra=about)
         if not generation.over:
             self._open[generation] = _Progress(arrival)
         return generation
@@ -151,6 +154,8 @@ class ServedEngine(Observer):
         counters.samples.observe(generation.request.sampling.n)
         if progress.arrival.trace is not None:
             progress.arrival.trace.end(generation, progress.arrival.at)
+        if log.isEnabledFor(logging.DEBUG):
+            _log_end(generation, generation.finished_at - progress.arrival.at)
         self._release_if_done()
 
     def _count_response(self, generation: Generation, progress: _Progress, now: float) -> None:
@@ -193,6 +198,16 @@ def count_failure(counters: Counters, error: OctavoError, seconds: float) -> Non
     """Count a request that ended with ``error`` after ``seconds``."""
     counters.fail.observe(_nanoseconds(seconds))
     counters.failures[_REASONS.get(error.kind, FailureReason.BACKEND)] += 1
+
+
+def _log_end(generation: Generation, seconds: float) -> None:
+    """What became of a request, without a word of what was asked and answered."""
+    about, error = of_request(generation.request.id), generation.error
+    log.debug(
+        "Request %r has ended after %.3f s with %d prompt tokens and %d of its answer: %s.",
+        *about.values(), seconds, generation.num_prompt_tokens, generation.num_generation_tokens,
+        error.kind.name.lower() if error else "success", extra=about,
+    )  # fmt: skip
 
 
 def _count_success(counters: Counters, generation: Generation, received_at: float) -> None:

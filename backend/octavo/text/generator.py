@@ -190,7 +190,7 @@ class Generation:
         except Cancelled as error:
             self.fail(error)
         except Exception as error:
-            self.fail(internal(error, log))
+            self.fail(internal(error, log, self.request.id))
 
     def _read(self, output: EngineOutput) -> None:
         if output.id not in self._open:
@@ -319,7 +319,7 @@ class Generator:
         except OctavoError as error:
             generation.fail(error)
         except Exception as error:
-            generation.fail(internal(error, log))
+            generation.fail(internal(error, log, generation.request.id))
 
 
 def _nobody_listens() -> None:

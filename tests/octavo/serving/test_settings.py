@@ -75,12 +75,33 @@ def test_a_log_setting_holds_in_every_process(guarded: Server, admin: triton.Inf
     assert {settings.settings["log_verbose_level"].uint32_param for settings in told} == {1}
     on_every_front_end(guarded, infer)
     verbose = lines()
-    assert len(verbose) == 12
+    assert len(verbose) == 2 * 12, "how each begins and how it ends"
     assert len({line.split(": ")[0].rsplit(" ", 1)[1] for line in verbose}) > 1, "more than one front end has told of requests"
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} DEBUG front end \d: ", line) for line in verbose)
     admin.update_log_settings({"log_verbose_level": 0}, headers=KEY)
     on_every_front_end(guarded, infer)
     assert lines() == verbose
+
+
+def test_every_line_of_every_process_is_one_json_object(guarded: Server, admin: triton.InferenceServerClient) -> None:
+    settings = {"log_format": "json", "log_verbose_level": 1}
+    admin.update_log_settings(settings, headers=KEY)
+    assert log_settings(admin)["log_format"] == "json"
+    before = len(guarded.log.read_text())
+    admin.load_model("other")
+    admin.unload_model("other")
+    prompt, name = "a secret of mine", 'id "of" mine'
+    on_every_front_end(guarded, lambda stub: stub.ModelInfer(infer_request(prompt, stream=False, max_tokens=1, request_id=name)))
+    guarded.wait_until(lambda: "is unloaded" in guarded.log.read_text()[before:], "the unload to be told")
+    text = guarded.log.read_text()[before:]
+    assert prompt not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {line["process"].rstrip("0123456789") for line in lines} == {"supervisor", "front end ", "engine-"}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines)
+    assert {line["level"] for line in lines} == {"INFO", "DEBUG"}
+    told = [line["message"] for line in lines if line.get("request_id") == name]
+    assert len(told) == 2 * 12
+    assert re.fullmatch(f"Request '{name}' has ended after [0-9.]+ s with {len(prompt)} prompt tokens and 1 .*: success.", told[-1])
 
 
 def test_engines_and_the_supervisor_log_in_the_format_of_the_flag(guarded: Server) -> None:

@@ -1,0 +1,49 @@
+"""What a line of the log holds, and that nothing gets around it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import octavo
+from octavo.logs import LogFormat
+
+SCRIPT = """
+import logging, sys, warnings
+from octavo.logs import LogFormat, LogSettings, configure_logs, of_request
+configure_logs("a 100% process", LogSettings(format=LogFormat(sys.argv[1])))
+log = logging.getLogger("octavo.somewhere")
+log.warning("two\\nlines of %s", "text", extra=of_request("x" * 500))
+warnings.warn("a warning of others")
+raise ValueError("the end")
+"""
+
+
+def lines_of(format: LogFormat) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, format],
+        capture_output=True, text=True, check=False, env={"PYTHONPATH": str(Path(octavo.__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 1
+    return done.stderr.splitlines()
+
+
+def test_whatever_happens_is_one_json_object_a_line() -> None:
+    first, second, third = (json.loads(line) for line in lines_of(LogFormat.JSON))
+    assert first.pop("time").endswith("Z")
+    assert first == {
+        "level": "WARNING", "process": "a 100% process", "message": "two\nlines of text", "logger": "octavo.somewhere",
+        "request_id": "x" * 128,
+    }  # fmt: skip
+    assert second["logger"] == "py.warnings" and "a warning of others" in second["message"]
+    assert third["level"] == "CRITICAL" and third["exception"].endswith("ValueError: the end")
+    assert "request_id" not in second and "exception" not in second
+
+
+@pytest.mark.parametrize("format", [LogFormat.DEFAULT, LogFormat.ISO8601])
+def test_text_is_for_people(format: LogFormat) -> None:
+    text = "\n".join(lines_of(format))
+    assert " WARNING a 100% process: two\nlines of text\n" in text
+    assert " CRITICAL a 100% process: The process ends" in text and text.endswith("ValueError: the end")
