@@ -52,7 +52,7 @@ def answers(folder: Path) -> list[dict]:
 
 def test_every_line_has_its_answer(snapshot: Path, tmp_path: Path) -> None:
     lines = [
-        line("text", prompt="Hello", max_tokens=4, logprobs=1),
+        line("text", prompt="Hello", max_tokens=4, logprobs=1, ignore_eos=True),
         chat("chat", n=2),
         line("response", "/v1/responses", input="Hello", max_output_tokens=16),
         "",
