@@ -42,6 +42,7 @@ MetricsAddress = Annotated[str, _ports(help="Address of /metrics.")]
 MetricsPort = Annotated[int, _ports(**_PORT, help="Port of /metrics; 0 takes a free one.")]
 FrontEnds = Annotated[int, _ports(min=0, help="Front-end processes; 0 is one for every eight cores.")]
 
+DebugPage = Annotated[bool, _access(help="Serve /debug on the port of /metrics, for tokens of the group debug.")]
 GrpcUseSsl = Annotated[bool, _tls(help="Serve gRPC over TLS.")]
 GrpcUseSslMutual = Annotated[bool, _tls(help="Serve gRPC over TLS to clients with a certificate only.")]
 GrpcServerCert = Annotated[Path | None, _tls(help="PEM file with the certificate chain of the gRPC service.")]

@@ -58,6 +58,7 @@ def serve(
     http_max_input_size: flags.HttpMaxInput = _DEFAULT.http_max_input_size,
     http_cors_origin: flags.HttpCorsOrigin = None,
     http_page: flags.HttpPage = _DEFAULT.http_page,
+    debug_page: flags.DebugPage = _DEFAULT.debug_page,
     http_max_header_size: flags.HttpMaxHeader = _DEFAULT.http_max_header_size,
     max_request_inputs: flags.MaxInputs = _DEFAULT.max_request_inputs,
     max_request_outputs: flags.MaxOutputs = _DEFAULT.max_request_outputs,

@@ -24,6 +24,7 @@ from octavo.engine.endpoint import Endpoint
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.engine.messages import EngineInfo
 from octavo.engine.scheduler import Outputs
+from octavo.engine.stacks import write_stacks_on_signal
 from octavo.errors import EngineDead, ErrorFrame, LoadFailed, OctavoError
 from octavo.logs import configure_logs
 
@@ -87,6 +88,7 @@ def main(load: Callable[[EngineConfig], Core] = load_core) -> int:
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineSpec)
     die_with_parent(spec.parent)
     name_process("octavo-engine")
+    write_stacks_on_signal(spec.control)
     configure_logs(spec.identity, spec.logs)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all of us; the supervisor decides
     os.umask(0o077)

@@ -114,7 +114,7 @@ def read_restrictions(flags: Iterable[str], feature: str, flag: str, prefix: str
         if not (names and colon and key and equals and value):
             raise BadFlag(f"--{flag} option format is '<config name>:<setting>=<value>'.")
         for name in names.split(","):
-            if name not in set(Group) - {Group.METRICS, Group.PAGE}:
+            if name not in set(Group) - {Group.METRICS, Group.PAGE, Group.DEBUG}:
                 raise BadFlag(f"unknown restricted {feature} '{name}'")
             if name in restrictions:
                 raise BadFlag(f"restricted {feature} '{name}' can not be specified in multiple config groups")

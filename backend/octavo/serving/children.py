@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ class Child:
         """Wrap a started process; use ``spawn``."""
         self.name = name
         self._process = process
+        self.started_at = time.monotonic()
         self.exited = asyncio.ensure_future(process.wait())
 
     @classmethod
@@ -68,8 +70,12 @@ class Child:
 
     def signal_kill(self) -> None:
         """Have it end now, without waiting for that."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, signum: signal.Signals) -> None:
+        """Send it a signal, unless it has exited."""
         if self.running:
-            self._process.kill()
+            self._process.send_signal(signum)
 
     async def kill(self) -> None:
         """End it now, and wait until it has exited, unless it takes longer than any process should."""

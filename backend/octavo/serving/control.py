@@ -128,6 +128,29 @@ class CounterDeltas(msgspec.Struct, frozen=True, tag=True):
     models: list[ModelCounters]
 
 
+class OpenRequest(msgspec.Struct, frozen=True):
+    """A request that is not over: whose id is the client's, and how much there is of it, never what.
+
+    ``age_s``: since its bytes were here. ``tokens``: of its answer so far. ``queue_s``: how long it waited for its first step.
+    """
+
+    id: str
+    model: str
+    version: int
+    age_s: float
+    prompt_tokens: int
+    tokens: int
+    queue_s: float | None
+
+
+class DebugReport(msgspec.Struct, frozen=True, tag=True):
+    """Front end: what is open here, and what the tasks of the event loop wait for; the answer to ``ReadDebug``."""
+
+    query: int
+    requests: list[OpenRequest] = []
+    tasks: list[str] = []
+
+
 class StopRequests(msgspec.Struct, frozen=True, tag=True):
     """Front end, and then the supervisor to all others: end the open requests of this model and owner that have this id."""
 
@@ -204,6 +227,7 @@ FrontEndMessage = (
     | Applied
     | Released
     | CounterDeltas
+    | DebugReport
     | StopRequests
     | LoadModel
     | UnloadModel
@@ -256,6 +280,12 @@ class ReadCounters(msgspec.Struct, frozen=True, tag=True):
     query: int
 
 
+class ReadDebug(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor: say what is open."""
+
+    query: int
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True):
     """Supervisor: take no new requests, let the open ones go on for ``seconds``, then exit."""
 
@@ -273,7 +303,7 @@ class CallReply(msgspec.Struct, frozen=True, tag=True):
     pictures: list[EnginePicture] | None = None
 
 
-SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | Drain | StopRequests | CallReply
+SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | ReadDebug | Drain | StopRequests | CallReply
 
 
 class FrontEndSetup(msgspec.Struct, frozen=True):

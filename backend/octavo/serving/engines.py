@@ -171,6 +171,10 @@ class Engines:
                 engine.child.signal_kill()
                 self._forget(identity, engine)
 
+    def processes(self) -> list[EngineProcess]:
+        """Those that run, also while they load."""
+        return list(self._running.values())
+
     def totals(self, name: str, version: int) -> EngineTotals:
         """The totals of one model version, zero at first."""
         return self._totals.setdefault((name, version), EngineTotals())

@@ -19,6 +19,7 @@ import uvloop
 import zmq
 
 from octavo.engine.lifeline import die_with_parent, name_process
+from octavo.engine.stacks import write_stacks_on_signal
 from octavo.errors import ErrorFrame, OctavoError, internal
 from octavo.logs import change_logs, configure_logs
 from octavo.serving import control
@@ -30,7 +31,7 @@ from octavo.serving.link import Link
 from octavo.serving.models import Models
 from octavo.serving.ports import listener
 from octavo.serving.settings import Settings
-from octavo.serving.tasks import Tasks
+from octavo.serving.tasks import Tasks, describe_tasks
 from octavo.serving.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class FrontEnd:
                     self._models.stop_here(model, request_id, owner)
                 case control.ReadCounters(query):
                     self._report(query)
+                case control.ReadDebug(query):
+                    self._link.send(control.DebugReport(query, self._models.open_requests(), describe_tasks()))
                 case _:
                     self._tasks.start(self._obey(message))
 
@@ -171,6 +174,7 @@ def main() -> None:
     setup = msgspec.json.decode(sys.stdin.buffer.read(), type=FrontEndSetup)
     die_with_parent(setup.parent)
     name_process("octavo-frontend")
+    write_stacks_on_signal(setup.control)
     configure_logs(f"front end {setup.number}", setup.settings.log)
     uvloop.run(_run(setup))
 

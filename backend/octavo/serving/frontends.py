@@ -5,6 +5,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -25,15 +26,20 @@ EXIT_PATIENCE = 5.0
 
 
 class FrontEnd:
-    """One front-end process. ``holds`` are the engine generations that it was told of and has not released."""
+    """One front-end process. ``holds`` are the engine generations that it was told of and has not released.
+
+    ``report``: what it last said when it was looked at.
+    """
 
     def __init__(self, number: int) -> None:
         """A front end that is about to start."""
         self.number = number
-        self.identity = f"front-end-{number}".encode()
+        self.name = f"front-end-{number}"
+        self.identity = self.name.encode()
         self.child: Child | None = None
         self.said_hello = self.opened = False
         self.applied = self.answered = -1
+        self.report = control.DebugReport(-1)
         self.holds: set[int] = set()
         self.prepared: dict[int, ErrorFrame | None] = {}
 
@@ -57,6 +63,7 @@ class FrontEnds:
     ) -> None:
         """Nothing is started yet; each will run ``program``, and ``setup`` is every one's but for its number."""
         self.totals = Ledger()
+        self.restarts = 0
         self._hub, self._program, self._setup = hub, program, setup
         self._call, self._lost, self._fatal = call, lost, fatal
         self._alive: dict[bytes, FrontEnd] = {}
@@ -124,6 +131,20 @@ class FrontEnds:
         except TimeoutError:
             log.warning("A front end did not report its counters within %g s.", COLLECT_PATIENCE)
 
+    def processes(self) -> list[FrontEnd]:
+        """Those that run."""
+        return list(self._alive.values())
+
+    async def look(self) -> None:
+        """Have every front end report what is open in it. One that does not answer in time has an empty report."""
+        query, asked = next(self._queries), set(self._greeted())
+        for front_end in asked:
+            front_end.report = control.DebugReport(-1)
+            self._hub.send(front_end.identity, control.ReadDebug(query))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COLLECT_PATIENCE):
+                await self._all(lambda front_end: front_end not in asked or front_end.report.query >= query)
+
     async def drain(self, seconds: float) -> None:
         """Let open requests go on for ``seconds``, then have all front ends exit, and wait for that."""
         self._draining = True
@@ -165,6 +186,7 @@ class FrontEnds:
                 self._fatal("The front ends die too often.")
                 return
             await asyncio.sleep(delay)
+            self.restarts += 1
             front_end = self._add()
 
     async def _listen(self) -> None:
@@ -194,6 +216,8 @@ class FrontEnds:
                 front_end.answered = max(front_end.answered, query)
                 for model in models:
                     self.totals.of(model.name, model.version).add(model.counters)
+            case control.DebugReport():
+                front_end.report = message
             case _:
                 self._tasks.start(self._answer(front_end, message))
 

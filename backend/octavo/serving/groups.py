@@ -24,6 +24,7 @@ class Group(StrEnum):
     LOGGING = "logging"
     METRICS = "metrics"
     PAGE = "page"
+    DEBUG = "debug"
 
 
 _TRITON: Mapping[Group, tuple[str, ...]] = {
@@ -73,6 +74,8 @@ _OPENAI: Mapping[str, Group] = {
 }
 _ROUTES: Mapping[str, Group] = {
     "/metrics": Group.METRICS,
+    "/debug": Group.DEBUG,
+    "/debug/stacks": Group.DEBUG,
     "/": Group.PAGE,
     "/page/live": Group.STATISTICS,
     "/v2": Group.METADATA,

@@ -163,13 +163,13 @@ def exposition(readings: list[Reading]) -> bytes:
     return generate_latest(registry) + "".join(_triton_lines(readings)).encode()
 
 
-def metrics_app(read: Callable[[], Awaitable[list[Reading]]]) -> Starlette:
-    """The application of the metrics port; ``read`` takes the readings of a scrape."""
+def metrics_app(read: Callable[[], Awaitable[list[Reading]]], others: Iterable[Route] = ()) -> Starlette:
+    """The application of the metrics port; ``read`` takes the readings of a scrape. ``others``: what else it serves."""
 
     async def metrics(_: Request) -> Response:
         return Response(exposition(await read()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    return Starlette(routes=[Route("/metrics", metrics)])
+    return Starlette(routes=[Route("/metrics", metrics), *others])
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

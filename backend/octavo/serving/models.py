@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -12,7 +13,7 @@ from octavo.errors import Draining, EngineDead, NotFound, OctavoError, shown
 from octavo.protocol.rejection import RejectedRequest
 from octavo.protocol.triton import TritonModel
 from octavo.serving.auth import Headers
-from octavo.serving.control import EngineBinding, ModelState, Table, VersionEntry
+from octavo.serving.control import EngineBinding, ModelState, OpenRequest, Table, VersionEntry
 from octavo.serving.news import News
 from octavo.serving.served import ServedEngine, Trace
 from octavo.serving.settings import Settings
@@ -168,6 +169,11 @@ class Models:
         """End those of them that are open in this front end."""
         for engine in list(self._engines.values()):
             engine.stop(name, request_id, owner)
+
+    def open_requests(self) -> list[OpenRequest]:
+        """All open generations, as an operator may see them."""
+        now = time.monotonic()
+        return [request for engine in self._engines.values() for request in engine.open_requests(now)]
 
     def cancel_all(self) -> None:
         """End all open generations."""

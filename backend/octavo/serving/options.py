@@ -41,7 +41,7 @@ class ServeOptions:
     decompression, and so does ``http_max_input_size``. A stream with ``grpc_max_stream_requests`` open requests is not read
     further until one of them ends. Once a client leaves ``max_response_buffer_size`` bytes of a stream's answers unread, those
     that go on are cancelled. Web pages of an ``http_cors_origin`` may call HTTP; ``*`` is all of them. ``http_page``: a page
-    for people at ``/``.
+    for people at ``/``. ``debug_page``: ``/debug`` on the metrics port.
     Keepalive times and connection ages are milliseconds; a client may ping every 10 s even on an idle connection.
     """
 
@@ -93,6 +93,7 @@ class ServeOptions:
     http_max_header_size: int = 16 * 2**10
     http_cors_origin: tuple[str, ...] = ()
     http_page: bool = True
+    debug_page: bool = False
     max_response_buffer_size: int = 16 * 2**20
     max_request_inputs: int = DEFAULT_LIMITS.inputs
     max_request_outputs: int = DEFAULT_LIMITS.outputs

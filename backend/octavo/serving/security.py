@@ -3,7 +3,8 @@
 import msgspec
 
 from octavo.serving.auth import GRPC_HEADER_PREFIX, AccessRules, Gate, read_groups, read_restrictions, read_tokens
-from octavo.serving.options import ServeOptions
+from octavo.serving.groups import Group
+from octavo.serving.options import BadFlag, ServeOptions
 from octavo.serving.tls import TlsFiles, tls_files
 
 
@@ -32,6 +33,8 @@ def read_security(options: ServeOptions) -> Security:
         grpc_restrictions=read_restrictions(o.grpc_restricted_protocol, "protocol", "grpc-restricted-protocol", GRPC_HEADER_PREFIX),
         http_restrictions=read_restrictions(o.http_restricted_api, "api", "http-restricted-api"),
     )
+    if o.debug_page and (not access.credentials or Group.DEBUG in access.open_groups):
+        raise BadFlag("--debug-page needs --auth-token-file, and the group 'debug' must not be open: it shows the server's inside.")
     return Security(
         access,
         tls_files("grpc", o.grpc_use_ssl, o.grpc_use_ssl_mutual, o.grpc_server_cert, o.grpc_server_key, o.grpc_root_cert),

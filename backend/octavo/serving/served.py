@@ -9,7 +9,7 @@ from octavo.config import RequestLimits
 from octavo.engine.client import EngineClient
 from octavo.errors import Cancelled, ErrorKind, OctavoError
 from octavo.logs import of_request
-from octavo.serving.control import EngineBinding
+from octavo.serving.control import EngineBinding, OpenRequest
 from octavo.serving.statistics import Counters, FailureReason
 from octavo.text.answer_format import AnswerFormat
 from octavo.text.backlog import Backlog
@@ -107,6 +107,10 @@ class ServedEngine(Observer):
             if (request.id, request.model, progress.arrival.owner) == (request_id, model, owner):
                 generation.cancel()
 
+    def open_requests(self, now: float) -> list[OpenRequest]:
+        """The open generations, as an operator may see them."""
+        return [_shown(generation, now - progress.arrival.at) for generation, progress in self._open.items()]
+
     def cancel_all(self) -> None:
         """End all open generations."""
         for generation in list(self._open):
@@ -198,6 +202,12 @@ def count_failure(counters: Counters, error: OctavoError, seconds: float) -> Non
     """Count a request that ended with ``error`` after ``seconds``."""
     counters.fail.observe(_nanoseconds(seconds))
     counters.failures[_REASONS.get(error.kind, FailureReason.BACKEND)] += 1
+
+
+def _shown(generation: Generation, age: float) -> OpenRequest:
+    request, tokens = generation.request, generation.num_generation_tokens
+    name = of_request(request.id)["request_id"]
+    return OpenRequest(name, request.model, request.version, age, generation.num_prompt_tokens, tokens, generation.queue_seconds)
 
 
 def _log_end(generation: Generation, seconds: float) -> None:

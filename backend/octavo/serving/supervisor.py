@@ -18,6 +18,7 @@ from octavo.repository.repository import ModelRepository
 from octavo.serving import control
 from octavo.serving.children import PROGRAMS, Programs
 from octavo.serving.control import Call, CallReply, EnginePicture, FrontEndMessage, FrontEndSetup, ModelCounters
+from octavo.serving.debug import Debug
 from octavo.serving.deployment import Deployment
 from octavo.serving.directory import private_directory
 from octavo.serving.engines import Engines
@@ -101,6 +102,7 @@ class Supervisor:
         self._front_ends = FrontEnds(front_end_hub, programs.front_end, setup, self._call, lost, self.gave_up, self.failed)
         self._repository = repository
         self.fleet = Fleet(repository, self._engines, self, self)
+        self.debug = Debug(self._front_ends, self._engines, self.fleet, front_end_hub.address)
         self._poller = Poller(repository, self._load, self.fleet.unload)
 
     # What the fleet asks of its audience.
@@ -270,7 +272,8 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, _on_signal, supervisor, signum, directory)
-    app = guarded(metrics_app(supervisor.read), security.http_gate(), refusal)
+    debug = supervisor.debug.routes if options.debug_page else []
+    app = guarded(metrics_app(supervisor.read, debug), security.http_gate(), refusal)
     metrics = HttpServer(app, listener(options.metrics_address, ports.metrics))
     tasks = Tasks(supervisor.failed)
     starting = tasks.start(_start(supervisor, options, security, ports))

@@ -2,7 +2,25 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import AsyncGeneratorType, CoroutineType, FrameType
 from typing import Any
+
+
+def describe_tasks() -> list[str]:
+    """A line for each task of the running event loop: what it waits for, from the outermost call to the innermost."""
+    lines = []
+    for task in asyncio.all_tasks():
+        places: list[str] = []
+        waiting: object = task.get_coro()
+        while isinstance(waiting, CoroutineType | AsyncGeneratorType) and (frame := _frame(waiting)) is not None:
+            places.append(f"{waiting.__qualname__}:{frame.f_lineno}")
+            waiting = waiting.cr_await if isinstance(waiting, CoroutineType) else waiting.ag_await
+        lines.append(f"task {task.get_name()}: {' > '.join(places) or task.get_coro()}")
+    return sorted(lines)
+
+
+def _frame(waiting: CoroutineType | AsyncGeneratorType) -> FrameType | None:
+    return waiting.cr_frame if isinstance(waiting, CoroutineType) else waiting.ag_frame
 
 
 class Tasks:
