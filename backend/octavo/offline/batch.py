@@ -79,7 +79,7 @@ class Batch:
             return Answered(answered(line.number, call, _NO_ROUTE, request_id, no_such_route(text)), ok=False)
         try:
             body, chunk = await self._generate(dialect, call, request_id)
-            whole = dialect.answer(body, request_id, int(time.time()), self._engine.tokenizer).whole(chunk)
+            whole = dialect.answer(body, request_id, int(time.time()), self._engine.format).whole(chunk)
         except Exception as bug:
             failure = bug if isinstance(bug, OctavoError) else internal(bug, log)
             if failure.kind in _FATAL:
@@ -97,6 +97,6 @@ class Batch:
                 "stream must be false or left out, because a line of a batch is answered whole.", "stream", "invalid_value"
             )
         try:
-            return body, await self._engine.answer(body.request(config.name, config.version, request_id))
+            return body, await self._engine.answer(body.request(config.name, config.version, request_id, self._engine.format))
         except OctavoError as error:
             raise body.named(error) from None

@@ -58,7 +58,34 @@ def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
         content = "\n".join(_part(part, place) for part in content)
     elif content is not None and not isinstance(content, str):
         raise InvalidRequest(f"{place} must have a content that is a string or a list of parts.")
-    return message | {"content": content}
+    message = message | {"content": content}
+    if message.get("tool_calls"):
+        message["tool_calls"] = _calls(message["tool_calls"], place)
+    if isinstance(thoughts := message.get("reasoning_content") or message.get("reasoning"), str):
+        # Templates know it by one name or the other, and clients send what they were sent.
+        message |= {"reasoning_content": thoughts, "reasoning": thoughts}
+    return message
+
+
+def _calls(calls: Any, place: str) -> list[dict[str, Any]]:
+    """Calls of tools as chat templates have them: arguments are objects, unless they are no JSON."""
+    spelled = []
+    for call in calls if isinstance(calls, list) else [None]:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            example = '{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}'
+            raise InvalidRequest(f"{place} must have tool_calls that are a list of calls like {example}.")
+        spelled.append(call | {"function": function | {"arguments": _arguments(function.get("arguments"))}})
+    return spelled
+
+
+def _arguments(arguments: Any) -> Any:
+    if not isinstance(arguments, str):
+        return {} if arguments is None else arguments
+    try:
+        return msgspec.json.decode(arguments) if arguments.strip() else {}
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _part(part: Any, place: str) -> str:

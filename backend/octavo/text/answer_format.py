@@ -6,7 +6,7 @@ Which formats a model has is told by its ``model.json``, or else by its own chat
 from typing import TypeVar
 
 from octavo.config import ReasoningParser, ToolCallParser
-from octavo.text.pieces import Content, Piece, Pieces, Thought
+from octavo.text.pieces import CallArguments, CallBegun, Content, Piece, Pieces, Thought
 from octavo.text.reasoning import Place, Reasoning, ReasoningSplit, ReasoningTokens
 from octavo.text.tokenizer import Tokenizer
 from octavo.text.tools.format import ToolFormat, lark_marker
@@ -41,9 +41,16 @@ _REASONING_BY_TEMPLATE: tuple[tuple[str, tuple[str, ...], ReasoningParser], ...]
 class AnswerParser:
     """Takes one answer apart, in time linear in its length, wherever it is cut into pieces."""
 
-    def __init__(self, tokenizer: Tokenizer, tools: ToolFormat | None, reasoning: Reasoning | None, place: Place) -> None:
-        """``tools`` and ``reasoning``: what is looked for; ``place``: where the reasoning is when the answer begins."""
+    def __init__(
+        self, tokenizer: Tokenizer, tools: ToolFormat | None, parallel: bool, reasoning: Reasoning | None, place: Place
+    ) -> None:
+        """``tools`` and ``reasoning``: what is looked for; ``place``: where the reasoning is when the answer begins.
+
+        Unless ``parallel``, calls after the first are left out.
+        """
         self._pieces = Pieces()
+        self._parallel = parallel
+        self._calls = 0
         self._tools = tools.parser(self._pieces) if tools is not None else None
         answer = self._tools.step if self._tools is not None else self._say
         self._split = ReasoningSplit(reasoning, place, self._think, answer) if reasoning is not None else None
@@ -64,7 +71,12 @@ class AnswerParser:
                 self._split.finish()
             if self._tools is not None:
                 self._tools.finish()
-        return self._pieces.take()
+        pieces = self._pieces.take()
+        return pieces if self._parallel else [piece for piece in pieces if self._is_told(piece)]
+
+    def _is_told(self, piece: Piece) -> bool:
+        self._calls += isinstance(piece, CallBegun)
+        return self._calls <= 1 or not isinstance(piece, CallBegun | CallArguments)
 
     def _read(self, text: str) -> None:
         step = self._split.step if self._split is not None else self._say if self._tools is None else self._tools.step
@@ -88,26 +100,30 @@ class AnswerFormat:
         self, tokenizer: Tokenizer, tool_call_parser: ToolCallParser | None, reasoning_parser: ReasoningParser | None
     ) -> None:
         """None has the chat template decide."""
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         source = tokenizer.chat_template.source if tokenizer.chat_template is not None else ""
         calls = _found(_TOOLS_BY_TEMPLATE, source) if tool_call_parser is None else tool_call_parser
         thoughts = _found(_REASONING_BY_TEMPLATE, source) if reasoning_parser is None else reasoning_parser
         self.tools = _tool_format(calls, tokenizer, source) if calls is not None else None
         self.reasoning = _REASONING.get(thoughts) if thoughts is not None else None
 
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """What has to be in the text even if it is special tokens."""
-        return (*(self.tools.markers if self.tools else ()), *(self.reasoning[:2] if self.reasoning else ()))
+    def markers(self, tools: ToolFormat | None) -> tuple[str, ...]:
+        """What has to be in the text of an answer even if it is special tokens; ``tools``: how calls in it are written."""
+        return (*(tools.markers if tools else ()), *((self.reasoning.start, self.reasoning.end) if self.reasoning else ()))
 
-    def parser(self, tools: ToolFormat | None, prompt_token_ids: list[int]) -> AnswerParser:
-        """A parser of one answer to a prompt, that looks for calls of ``tools``."""
-        place = Place.OVER if self.reasoning is None else self.reasoning.place(self._tokenizer, prompt_token_ids)
-        return AnswerParser(self._tokenizer, tools, self.reasoning, place)
+    def parser(self, tools: ToolFormat | None, parallel: bool, prompt_token_ids: list[int]) -> AnswerParser | None:
+        """A parser of one answer to a prompt, None if it is content and nothing else.
+
+        ``tools``: how calls are written, None if there are to be none; unless ``parallel``, only the first is told.
+        """
+        if tools is None and self.reasoning is None:
+            return None
+        place = Place.OVER if self.reasoning is None else self.reasoning.place(self.tokenizer, prompt_token_ids)
+        return AnswerParser(self.tokenizer, tools, parallel, self.reasoning, place)
 
     def marker(self, text: str) -> str:
         """A marker as a Lark grammar has it: by its id if it is a special token."""
-        return lark_marker(self._tokenizer, text)
+        return lark_marker(self.tokenizer, text)
 
 
 def _found(table: tuple[tuple[str, tuple[str, ...], _Parser], ...], source: str) -> _Parser | None:

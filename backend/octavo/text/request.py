@@ -26,8 +26,12 @@ class Conversation(msgspec.Struct, frozen=True):
 
     @property
     def num_characters(self) -> int:
-        """How long the contents are, all together."""
-        return sum(len(message["content"] or "") for message in self.messages)
+        """How long the contents, the calls and the tools are, all together."""
+        contents = sum(len(message["content"] or "") for message in self.messages)
+        rest = [calls for message in self.messages if (calls := message.get("tool_calls"))]
+        if tools := self.variables.get("tools"):
+            rest.append(tools)
+        return contents + (len(msgspec.json.encode(rest)) if rest else 0)
 
 
 Prompt: TypeAlias = str | list[int] | Conversation

@@ -25,7 +25,14 @@ from openai_calls import (
 from server import Server
 
 TOOL = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+NONSENSE = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "nonsense"}}}
 TOKENIZE = "/v1/tokenize"
+
+
+def demanding(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A body that has a tool of these parameters called."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    return chat_body(tools=[tool], tool_choice="required", ignore_eos=False)
 
 
 def with_raw(body: dict[str, Any], name: str, value: bytes) -> bytes:
@@ -74,14 +81,27 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
         "unsupported_parameter",
         "no padding is sent",
     ),
-    (CHAT, chat_body(tools=TOOL), "tools", "unsupported_parameter", "'tools' is not supported"),
+    (CHAT, chat_body(tools=TOOL), "tools", "unsupported_value", "have its model.json name one as tool_call_parser"),
+    (CHAT, chat_body(tools=[{"type": "web_search"}]), "tools", "unsupported_value", "tools[0].type must be 'function'"),
+    (CHAT, chat_body(tools=[{"type": "function", "function": {}}]), "tools", "invalid_value", "missing required field `name`"),
+    (CHAT, chat_body(tools=TOOL * 2), "tools", "invalid_value", "names that differ"),
+    (CHAT, chat_body(tool_choice="required"), "tool_choice", "invalid_value", "'auto' or 'none' without tools"),
+    (CHAT, chat_body(tool_choice="sometimes"), "tool_choice", "invalid_value", "got 'sometimes'"),
+    (CHAT, chat_body(tools=TOOL, tool_choice={"type": "function", "name": "g"}), "tool_choice", "invalid_value", "name one of"),
+    (CHAT, chat_body(tools=TOOL, tool_choice={"type": "allowed_tools"}), "tool_choice", "unsupported_value", "other kinds"),
+    (CHAT, demanding({"type": "object", "properties": {"a": {"type": "nonsense"}}}), "tools", "invalid_value", "can be followed"),
+    (CHAT, demanding({"type": "array"}), "tools", "invalid_value", "whose type is 'object'"),
+    (CHAT, demanding({"description": "x" * 70_000}), "tools", "invalid_value", "tools must have at most 65536 bytes"),
+    (CHAT, chat_body(response_format={"type": "xml"}), "response_format", "invalid_value", "'xml' is none that"),
+    (CHAT, chat_body(response_format=NONSENSE, ignore_eos=False), "response_format", "invalid_value", "can be followed"),
+    (CHAT, chat_body(messages=[{"role": "assistant", "tool_calls": [1]}]), "messages", "invalid_value", "a list of calls like"),
     (CHAT, chat_body(chat_template="{{ 1 }}"), "chat_template", "unsupported_parameter", "may not bring its own"),
     (CHAT, chat_body(chat_template_kwargs={"tools": []}), "chat_template_kwargs", "invalid_value", "must not hold 'tools'"),
     (CHAT, chat_body(store=True), "store", "unsupported_parameter", "nothing is kept"),
     (CHAT, chat_body(audio={"voice": "x" * 1000}), "audio", "unsupported_parameter", "'audio' is not supported"),
     (CHAT, chat_body(echo=True), "echo", "unsupported_parameter", "'echo' is not supported"),
     (CHAT, with_raw(chat_body(), "audio", b"1e400"), "audio", "unsupported_parameter", "'audio' is not supported"),
-    (CHAT, with_raw(chat_body(), "tools", b"[-1e999]"), "tools", "unsupported_parameter", "'tools' is not supported"),
+    (CHAT, with_raw(chat_body(), "tools", b"[-1e999]"), "tools", "invalid_value", "out of range"),
     (CHAT, with_raw(chat_body(), "audio", b'"\xff"'), "audio", "unsupported_parameter", "'audio' is not supported"),
     (CHAT, chat_body(store=0), "store", "unsupported_parameter", "nothing is kept"),
     (CHAT, chat_body(cache_salt=""), "cache_salt", "invalid_value", "between 1 and 256 characters"),
@@ -110,7 +130,12 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (RESPONSES, responses_body(background=True), "background", "unsupported_parameter", "not supported"),
     (RESPONSES, responses_body(include=["web_search_call.results"]), "include", "unsupported_value", "nothing but"),
     (RESPONSES, responses_body(input=[]), "input", "empty_array", "at least one message"),
-    (RESPONSES, responses_body(input=[{"type": "reasoning"}]), "input", "unsupported_value", "'reasoning' are not supported"),
+    (RESPONSES, responses_body(input=[{"type": "item_reference"}]), "input", "unsupported_value", "'item_reference' are not"),
+    (RESPONSES, responses_body(input=[{"type": "function_call"}]), "input", "invalid_value", "must have a name that is"),
+    (RESPONSES, responses_body(input=[{"type": "function_call_output", "call_id": "x"}]), "input", "invalid_value", "before it"),
+    (RESPONSES, responses_body(text={"format": {"type": "json_schema"}}), "text", "invalid_value", "a name and a schema"),
+    (RESPONSES, responses_body(text={"verbosity": "low"}), "text", "unsupported_value", "must be 'medium'"),
+    (RESPONSES, responses_body(tools=[{"type": "web_search"}]), "tools", "unsupported_value", "none is built in"),
     (RESPONSES, responses_body(input=[{"role": "user", "content": 1}]), "input", "invalid_value", "input[0] must have a content"),
     (RESPONSES, responses_body(input="x" * 3000), "input", "context_length_exceeded", "2048"),
     (RESPONSES, responses_body(top_logprobs=99), "top_logprobs", "invalid_value", "top_logprobs must be"),
@@ -119,7 +144,7 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (TOKENIZE, {"model": "tiny", "messages": [{"content": "Hi"}]}, "messages", "invalid_value", "messages[0] must have a role"),
     (TOKENIZE, {"model": "tiny"}, "prompt", "missing_required_parameter", "either prompt or messages"),
     (TOKENIZE, {"model": "tiny", "prompt": "x" * 10**6}, "prompt", "context_length_exceeded", "2048"),
-    (TOKENIZE, with_raw({"model": "tiny", "prompt": ""}, "tools", b"1e400"), "tools", "unsupported_parameter", "not supported"),
+    (TOKENIZE, with_raw({"model": "tiny", "prompt": ""}, "tools", b"1e400"), "tools", "invalid_value", "out of range"),
     ("/v1/detokenize", {"model": "tiny", "tokens": [-1]}, "tokens", "invalid_value", "between 0 and 259"),
     ("/v1/detokenize", {"model": "tiny", "tokens": [1] * 2049}, "tokens", "array_above_max_length", "at most 2048"),
 ]

@@ -10,15 +10,20 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from tiny import byte_tokenizer
 
 from octavo.errors import Cancelled, EngineDead, OctavoError, Overloaded
-from octavo.protocol.openai.chat import ChatAnswer, read_chat
+from octavo.protocol.openai.chat import read_chat
+from octavo.protocol.openai.chat_answer import ChatAnswer
 from octavo.protocol.openai.dialects import Answer
-from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
+from octavo.protocol.openai.responses import read_responses
+from octavo.protocol.openai.responses_answer import ResponsesAnswer
 from octavo.serving.http import listen
 from octavo.serving.http.openai import stream
 from octavo.serving.ports import listener
+from octavo.text.answer_format import AnswerFormat
 from octavo.text.request import GenerateChunk, SampleDelta
+from octavo.text.tokenizer import Tokenizer
 
 BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true}'
 
@@ -51,11 +56,16 @@ class Played:
 
 
 def chat() -> Answer:
-    return ChatAnswer(read_chat(BODY), "r", 0, None)
+    return ChatAnswer(read_chat(BODY), "r", 0, AnswerFormat(Tokenizer(byte_tokenizer()), None, None))
 
 
 def responses() -> Answer:
-    return ResponsesAnswer(read_responses(b'{"model": "m", "input": "Hi", "stream": true}'), "r", 0, None)
+    return ResponsesAnswer(
+        read_responses(b'{"model": "m", "input": "Hi", "stream": true}'),
+        "r",
+        0,
+        AnswerFormat(Tokenizer(byte_tokenizer()), None, None),
+    )
 
 
 @asynccontextmanager

@@ -45,14 +45,19 @@ def write_snapshot(folder: Path) -> None:
         "torch_dtype": "float32",
     }
     (folder / "config.json").write_text(json.dumps(config))
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    save_file(_weights(), folder / "model.safetensors")
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A token for each byte, and one that ends a text."""
     byte_tokens = {token: number for number, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(BPE(vocab=byte_tokens, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    save_file(_weights(), folder / "model.safetensors")
+    return tokenizer
 
 
 def _weights() -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ MAX_VALUES = 1 << 20
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?")
 _MISTYPED = re.compile(r"Expected `([^`]+)`(?:, got `([^`]+)`)?(?: - at (?:`key` in )?`\$\.?(.*)`)?")
+_NO_CHOICE = re.compile(r"Invalid enum value (.*?) - at `\$\.?(.*)`", re.DOTALL)
 _OUT_OF_RANGE = re.compile(r".*out of range.* - at `\$\.?(.*)`")
 _KINDS = {
     "str": "a string",
@@ -48,6 +49,10 @@ def _misfit(text: str, wanted: type[msgspec.Struct]) -> InvalidRequest:
         return FieldError(f"Missing required parameter: '{name}'.", _field(name), "missing_required_parameter")
     if found := _OUT_OF_RANGE.fullmatch(text):
         return FieldError(f"Invalid '{found[1]}': the number is out of range.", _field(found[1]), "invalid_value")
+    if found := _NO_CHOICE.fullmatch(text):
+        return FieldError(
+            f"Invalid value: {shown(found[1])} is none that '{found[2]}' can have.", _field(found[2]), "invalid_value"
+        )
     found = _MISTYPED.fullmatch(text)
     if found is None or not found[3]:
         return InvalidRequest("The request body must be a JSON object.")

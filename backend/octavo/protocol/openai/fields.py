@@ -19,7 +19,6 @@ from octavo.text.admission import BadPrompt
 MAX_ID_CHARACTERS = 256
 # Names of users, sessions and applications, which say nothing of what is to be generated.
 IGNORED = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "session_id", "user"})
-_TEXT = {"format": {"type": "text"}}
 # What is not served, each with the values that ask for nothing and are therefore accepted, as null is.
 REFUSED: dict[str, tuple[Any, ...]] = {
     # OpenAI's, of chat completions and responses
@@ -35,7 +34,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "max_tool_calls": (),
     "modalities": (["text"],),
     "moderation": (),
-    "parallel_tool_calls": (True, False),
     "prediction": (),
     "previous_response_id": (),
     "prompt": (),  # of responses
@@ -45,9 +43,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (),
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "text": ({}, _TEXT, {"verbosity": "medium"}, _TEXT | {"verbosity": "medium"}),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "truncation": ("disabled",),
     "verbosity": ("medium",),
     "web_search_options": (),
@@ -62,7 +57,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "echo": (False,),  # of chat completions
     "guided_decoding_backend": (),
     "guided_whitespace_pattern": (),
-    "include_reasoning": (True,),
     "kv_transfer_params": ({},),
     "length_penalty": (1,),
     "logprob_token_ids": (),
@@ -165,18 +159,23 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def sampling(self, **settled: Any) -> SamplingParams:
         """What is asked of the sampler; ``settled`` counts in place of the fields of those names. Raises ``InvalidRequest``."""
         given = {name: value for name in _SAMPLING if (value := getattr(self, name, None)) is not None}
-        return SamplingParams(**given | settled, structured_outputs=self.structure())
+        return SamplingParams(**{"structured_outputs": self.structure()} | given | settled)
 
     def structure(self) -> StructuredOutputsParams | None:
         """What the answer must look like. Raises ``InvalidRequest``."""
-        guided = {kind: value for kind in _GUIDED if (value := getattr(self, f"guided_{kind}")) is not None}
-        wishes = [wish for wish in (guided, self.structured_outputs, self._format()) if wish]
+        wishes = self._wishes()
         if len(wishes) > 1:
             raise InvalidRequest("The request must say once what its answer has to look like, not in several fields.")
-        return sampling_params({"structured_outputs": wishes[0]}).structured_outputs if wishes else None
+        return sampling_params({"structured_outputs": wishes[0][1]}).structured_outputs if wishes else None
 
-    def _format(self) -> dict[str, Any] | None:
-        """What ``response_format`` asks for, as ``structured_outputs`` would."""
+    def _wishes(self) -> list[tuple[str, dict[str, Any]]]:
+        """What is asked for as ``structured_outputs`` would, and by which field."""
+        guided = [(f"guided_{kind}", {kind: value}) for kind in _GUIDED if (value := getattr(self, f"guided_{kind}")) is not None]
+        own, form = self.structured_outputs, self._format()
+        return [*guided, *([("structured_outputs", own)] if own else []), *([form] if form else [])]
+
+    def _format(self) -> tuple[str, dict[str, Any]] | None:
+        """The route's own field for that, and what it asks for as ``structured_outputs`` would."""
         return None
 
     def field(self, option: str) -> str:
@@ -188,10 +187,15 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         if isinstance(error, BadPrompt):
             return about_prompt(error, self.PROMPT)
         word, _, rest = str(error).partition(" ")
-        name = self.field(word)
+        # Grammars are told of by their kind.
+        name = self._form_field() if word.startswith("structured_outputs.") else self.field(word)
         if isinstance(error, FieldError) or not isinstance(error, InvalidRequest) or name not in self.__struct_fields__:
             return error
         return FieldError(f"{name} {rest}", name, "invalid_value")
+
+    def _form_field(self) -> str:
+        """The field that says what the answer must look like."""
+        return next((name for name, _ in self._wishes()), "tools")
 
 
 class EventOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -240,16 +244,16 @@ class Completing(Generating, kw_only=True, forbid_unknown_fields=True):
     return_tokens_as_token_ids: bool | None = None
     response_format: ResponseFormat | None = None
 
-    def _format(self) -> dict[str, Any] | None:
+    def _format(self) -> tuple[str, dict[str, Any]] | None:
         wish = self.response_format
         if wish is None or wish.type == "text":
             return None
         if wish.type == "json_object":
-            return {"json_object": True}
+            return "response_format", {"json_object": True}
         if wish.json_schema is None:
             text = "response_format.json_schema must be there if response_format.type is json_schema."
             raise FieldError(text, "response_format", "invalid_value")
-        return {"json": wish.json_schema.schema}
+        return "response_format", {"json": wish.json_schema.schema}
 
     def check(self) -> None:
         """Refuse what is not served or does not go together."""

@@ -1,5 +1,7 @@
 """What a body of ``/v1/responses`` and its events are made of, under OpenAI's names and with its defaults. Knows no request."""
 
+from typing import Any, Literal, TypeAlias
+
 import msgspec
 
 from octavo.protocol.openai.logprobs import TokenLogprob
@@ -37,12 +39,40 @@ class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
 
 
 class OutputMessage(msgspec.Struct, tag_field="type", tag="message"):
-    """The only kind of item that an answer has."""
+    """What is said to whoever asked."""
 
     id: str
     status: str
     content: list[OutputText]
     role: str = "assistant"
+
+
+class ReasoningText(msgspec.Struct, tag_field="type", tag="reasoning_text"):
+    """The only part of a reasoning item."""
+
+    text: str
+
+
+class ReasoningItem(msgspec.Struct, tag_field="type", tag="reasoning"):
+    """What the model wrote for itself; nobody sums it up."""
+
+    id: str
+    status: str
+    summary: list[None] = []
+    content: list[ReasoningText] = []
+
+
+class FunctionCall(msgspec.Struct, tag_field="type", tag="function_call"):
+    """A call, which whoever asked answers with an output of the same ``call_id``."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: str
+
+
+OutputItem: TypeAlias = OutputMessage | ReasoningItem | FunctionCall
 
 
 class IncompleteDetails(msgspec.Struct):
@@ -65,14 +95,21 @@ class Reasoning(msgspec.Struct, frozen=True):
     summary: None = None
 
 
-class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
-    """Plain text, as it comes."""
+class TextFormat(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How an answer is spelled. A JSON schema is always kept to, ``strict`` or not."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
 
 
-class TextOptions(msgspec.Struct, frozen=True):
+class TextOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """How an answer is formed."""
 
-    format: TextFormat = TextFormat()
+    format: TextFormat | None = None
+    verbosity: str | None = None
 
 
 class Response(msgspec.Struct, tag_field="object", tag="response", kw_only=True):
@@ -82,7 +119,7 @@ class Response(msgspec.Struct, tag_field="object", tag="response", kw_only=True)
     created_at: float
     status: str = "in_progress"
     model: str
-    output: list[OutputMessage] = []
+    output: list[OutputItem] = []
     error: ResponseError | None = None
     incomplete_details: IncompleteDetails | None = None
     instructions: str | None = None
@@ -100,7 +137,7 @@ class Response(msgspec.Struct, tag_field="object", tag="response", kw_only=True)
     reasoning: Reasoning = Reasoning()
     service_tier: str = "default"
     store: bool = False
-    text: TextOptions = TextOptions()
-    tool_choice: str = "auto"
-    tools: list[None] = []
+    text: TextOptions
+    tool_choice: str | dict[str, Any] = "auto"
+    tools: list[dict[str, Any]] = []
     truncation: str = "disabled"

@@ -17,6 +17,7 @@ def conversation(
     field: str = "messages",
     template_kwargs: dict[str, Any] | None = None,
     documents: list[dict[str, Any]] | None = None,
+    tools: list[dict[str, Any]] | None = None,
     add_generation_prompt: bool | None = None,
     continue_final_message: bool | None = None,
     add_special_tokens: bool | None = None,
@@ -35,6 +36,8 @@ def conversation(
     variables = dict(template_kwargs or {})
     if documents is not None:
         variables["documents"] = documents
+    if tools is not None:
+        variables["tools"] = tools
     if add_generation_prompt is not None:
         variables["add_generation_prompt"] = add_generation_prompt
     return Conversation(_checked(messages, field), variables, bool(continue_final_message), bool(add_special_tokens))

@@ -8,6 +8,7 @@ from octavo.protocol.openai.body import decode
 from octavo.protocol.openai.errors import FieldError
 from octavo.protocol.openai.fields import NOTHING, check_refused
 from octavo.protocol.openai.templating import conversation
+from octavo.protocol.openai.tools import read_tools
 from octavo.text.request import Conversation
 
 
@@ -25,7 +26,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     continue_final_message: bool | None = None
     chat_template: msgspec.Raw = NOTHING
     mm_processor_kwargs: msgspec.Raw = NOTHING
-    tools: msgspec.Raw = NOTHING
+    tools: list[dict[str, Any]] | None = None
 
     def text(self) -> str | Conversation:
         """What is to be tokenised. Raises ``FieldError``."""
@@ -36,6 +37,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return conversation(
             self.messages,
             template_kwargs=self.chat_template_kwargs,
+            tools=read_tools(self.tools, None, None).told(),
             add_generation_prompt=self.add_generation_prompt,
             continue_final_message=self.continue_final_message,
             add_special_tokens=self.add_special_tokens,

@@ -6,6 +6,7 @@ A call is told when it ends, as its arguments have to be read as Python to be to
 import ast
 import json
 import re
+import string
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from octavo.text.pieces import CallArguments, Content, Pieces
 from octavo.text.tools.format import Tool, ToolFormat, quoted
 
 _ARGUMENT = re.compile(r"\s*([\w-]+)\s*=\s*(\S.*)", re.DOTALL)
+_NAMED = frozenset(string.ascii_letters + string.digits + "_.:-")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 # JSON's, which grammars ask for and some models write.
 _NAMES = {"true": True, "false": False, "null": None}
@@ -100,9 +102,9 @@ class PythonicParser:
         if character == "]" and self._called and not self._name:
             self._held, self._step = [], self._read_end
             return
-        if character == "(" and "".join(self._name).replace(".", "_").isidentifier():
+        if character == "(" and self._name:
             self._parts, self._open, self._quote, self._step = [[]], [")"], "", self._read_body
-        elif character.isalnum() or character in "_.":
+        elif character in _NAMED:
             self._name.append(character)
         elif self._name or not (character.isspace() or (character == "," and self._called)):
             self._give_back(character)

@@ -6,14 +6,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.errors import OctavoError
-from octavo.protocol.openai.dialects import CHAT, COMPLETIONS, RESPONSES, Dialect
+from octavo.protocol.openai.dialects import CHAT, COMPLETIONS, RESPONSES, Asked, Dialect
 from octavo.serving.http.body import read_body
 from octavo.serving.http.events import whole_of
 from octavo.serving.http.openai.inventory import find
 from octavo.serving.http.openai.request_ids import request_id
 from octavo.serving.http.openai.stream import AnswerStream
-from octavo.serving.models import Models
+from octavo.serving.models import Models, Route
 from octavo.serving.services.generate import GenerateService
+from octavo.text.request import GenerateRequest
 
 
 class GenerateEndpoints:
@@ -42,10 +43,13 @@ class GenerateEndpoints:
         route = find(self._models, body.model)
         backlog, headers = self._service.backlog(), request.headers.get
         try:
-            generation = self._service.begin(route, lambda: body.request(route.name, route.version, name), backlog, headers)
-            answer = dialect.answer(body, name, int(time.time()), self._models.engine(route).tokenizer)
+            generation = self._service.begin(route, lambda: self._request(route, body, name), backlog, headers)
+            answer = dialect.answer(body, name, int(time.time()), self._models.engine(route).format)
             if body.stream:
                 return AnswerStream(answer, generation, body.named)
             return Response(answer.whole(await whole_of(request.receive, generation)), media_type="application/json")
         except OctavoError as error:
             raise body.named(error) from None
+
+    def _request(self, route: Route, body: Asked, name: str) -> GenerateRequest:
+        return body.request(route.name, route.version, name, self._models.engine(route).format)

@@ -1,0 +1,151 @@
+"""Tools that a request brings, and which of them its answer may, must or must not call. Knows no route and no model."""
+
+import re
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from octavo.errors import InvalidRequest, shown
+from octavo.protocol.openai.errors import FieldError
+from octavo.structured_outputs import StructuredOutputsParams
+from octavo.text.answer_format import AnswerFormat
+from octavo.text.tools.format import Tool, ToolFormat
+from octavo.text.tools.llama import LlamaJson
+
+MAX_TOOLS = 1024
+_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
+_HOW = "'none', 'auto', 'required' or the name of a function"
+
+
+class _Function(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a model is told of a function."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _ChatTool(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A tool as chat completions have it, and as chat templates do."""
+
+    type: str
+    function: _Function
+
+
+class _ResponsesTool(_Function, kw_only=True, forbid_unknown_fields=True):
+    """A tool as responses have it."""
+
+    type: str
+
+
+class Mode(Enum):
+    """Whether tools are to be called."""
+
+    NONE = 0
+    AUTO = 1
+    REQUIRED = 2
+
+
+class ToolUse(NamedTuple):
+    """``name``: of the one tool that must be called. ``parallel``: several calls are welcome."""
+
+    functions: list[_Function]
+    mode: Mode
+    name: str | None
+    parallel: bool
+
+    def told(self) -> list[dict[str, Any]] | None:
+        """What the chat template is told: nothing of tools that must not be called."""
+        if self.mode is Mode.NONE or not self.functions:
+            return None
+        return [{"type": "function", "function": msgspec.to_builtins(function)} for function in self.functions]
+
+    def format(self, answers: AnswerFormat) -> ToolFormat | None:
+        """How the calls in an answer are written, None if there are to be none. Raises ``FieldError`` if nobody knows."""
+        if self.mode is Mode.NONE or not self.functions:
+            return None
+        if answers.tools is None and self.mode is Mode.AUTO:
+            text = (
+                "The model writes calls of tools in no way that this server knows: have its model.json name one as "
+                "tool_call_parser, or send 'required', 'none' or the name of a function as tool_choice."
+            )
+            raise FieldError(text, "tools", "unsupported_value")
+        return answers.tools or LlamaJson()
+
+    def structure(self, answers: AnswerFormat, form: StructuredOutputsParams | None) -> StructuredOutputsParams | None:
+        """What an answer must look like that may have the ``form`` instead of calls. Raises ``FieldError``."""
+        tools = self.format(answers)
+        if tools is None or (self.mode is Mode.AUTO and form is None):
+            return form
+        callable_ = [_tool(function) for function in self.functions if self.name in (None, function.name)]
+        try:
+            calls = tools.grammar(callable_, self.parallel and self.name is None, answers.marker)
+            if self.mode is Mode.REQUIRED or form is None:
+                return StructuredOutputsParams(grammar=f"%llguidance {{}}\nstart: calls\n{calls}")
+            kind, schema = form.spelled()
+            if kind != "json":
+                text = (
+                    "tools must be left out, or tool_choice be 'none' or 'required', with an answer that has to be other than JSON."
+                )
+                raise FieldError(text, "tools", "unsupported_value")
+            return StructuredOutputsParams(grammar=f"%llguidance {{}}\nstart: answer | calls\nanswer: %json {schema}\n{calls}")
+        except FieldError:
+            raise
+        except InvalidRequest as error:
+            raise FieldError(str(error).replace("structured_outputs.grammar", "tools"), "tools", "invalid_value") from None
+
+
+def read_tools(tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] | None, parallel: bool | None) -> ToolUse:
+    """What a request says of tools, as either of the routes has it. Raises ``FieldError``."""
+    if len(tools or ()) > MAX_TOOLS:
+        raise FieldError(f"tools must hold at most {MAX_TOOLS} tools.", "tools", "array_above_max_length")
+    functions = [_function(tool, f"tools[{number}]") for number, tool in enumerate(tools or ())]
+    names = [function.name for function in functions]
+    if len(set(names)) < len(names):
+        raise FieldError("tools must have names that differ.", "tools", "invalid_value")
+    mode, name = _chosen(choice)
+    if mode is Mode.REQUIRED and (not functions or name not in (None, *names)):
+        text = "tool_choice must be 'auto' or 'none' without tools." if not functions else "tool_choice must name one of the tools."
+        raise FieldError(text, "tool_choice", "invalid_value")
+    return ToolUse(functions, mode, name, parallel is not False)
+
+
+def _function(tool: dict[str, Any], place: str) -> _Function:
+    if (kind := tool.get("type")) != "function":
+        text = f"{place}.type must be 'function', got '{shown(str(kind))}': tools are called by whoever asks, and none is built in."
+        raise FieldError(text, "tools", "unsupported_value")
+    try:
+        if "function" in tool:
+            function = msgspec.convert(tool, _ChatTool).function
+        else:
+            flat = msgspec.convert(tool, _ResponsesTool)
+            function = _Function(name=flat.name, description=flat.description, parameters=flat.parameters, strict=flat.strict)
+    except msgspec.ValidationError as error:
+        raise FieldError(f"{place} is no tool: {error}.", "tools", "invalid_value") from None
+    if not _NAME.fullmatch(function.name):
+        text = f"{place} must have a name of at most 128 letters, digits, '_', '-', '.' and ':'."
+        raise FieldError(text, "tools", "invalid_value")
+    if function.parameters is not None and function.parameters.get("type", "object") != "object":
+        raise FieldError(f"{place} must have parameters whose type is 'object'.", "tools", "invalid_value")
+    return function
+
+
+def _chosen(choice: str | dict[str, Any] | None) -> tuple[Mode, str | None]:
+    if choice is None:
+        return Mode.AUTO, None
+    if isinstance(choice, str):
+        mode = {"none": Mode.NONE, "auto": Mode.AUTO, "required": Mode.REQUIRED}.get(choice)
+        if mode is None:
+            raise FieldError(f"tool_choice must be {_HOW}, got '{shown(choice)}'.", "tool_choice", "invalid_value")
+        return mode, None
+    named = choice.get("function", choice)
+    name = named.get("name") if isinstance(named, dict) else None
+    if choice.get("type") != "function" or not isinstance(name, str):
+        raise FieldError(f"tool_choice must be {_HOW}; other kinds are not supported.", "tool_choice", "unsupported_value")
+    return Mode.REQUIRED, name
+
+
+def _tool(function: _Function) -> Tool:
+    return Tool(function.name, {"type": "object", "properties": {}} | (function.parameters or {}))

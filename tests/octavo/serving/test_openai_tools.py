@@ -1,0 +1,98 @@
+"""Calls and forms that a grammar enforces, by a model that left alone says random bytes."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from http_calls import PATIENCE, post
+from openai import AsyncOpenAI, OpenAI
+from openai_calls import CHAT, HI, connected
+from server import Server
+
+PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+NOW: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+TOOLS: Any = [
+    {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS, "strict": True}},
+    {"type": "function", "function": {"name": "now", "parameters": NOW}},
+]
+NAMED: Any = {"type": "function", "function": {"name": "get_weather"}}
+FLAT: Any = [{"type": "function", "name": "get_weather", "parameters": PARAMETERS, "strict": True}]
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> OpenAI:
+    return connected(server)
+
+
+def ask(client: OpenAI, **more: Any) -> Any:
+    return client.chat.completions.create(**{"model": "tiny", "messages": HI, "tools": TOOLS, "seed": 1, "max_tokens": 300, **more})
+
+
+def check(name: str, arguments: str) -> None:
+    given = json.loads(arguments)
+    assert given == {} if name == "now" else (given["city"] in ("Paris", "Rome") and 1 <= given["days"] <= 9)
+
+
+@pytest.mark.parametrize(("choice", "reason"), [("required", "tool_calls"), (NAMED, "stop")])
+def test_calls_that_must_be_made_are_made(client: OpenAI, choice: Any, reason: str) -> None:
+    whole = ask(client, tool_choice=choice).choices[0]
+    assert (whole.finish_reason, whole.message.content) == (reason, None)
+    (call,) = whole.message.tool_calls
+    check(call.function.name, call.function.arguments)
+    assert call.function.name == "get_weather" or choice == "required"
+    with client.chat.completions.stream(
+        model="tiny", messages=HI, tools=TOOLS, tool_choice=choice, seed=1, max_tokens=300
+    ) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert final.finish_reason == reason
+    assert final.message.tool_calls[0].function.arguments == call.function.arguments
+
+
+def test_the_client_for_asyncio_and_several_samples(server: Server) -> None:
+    async def calls() -> list[Any]:
+        async with AsyncOpenAI(base_url=f"http://{server.http}/v1", api_key="none", timeout=PATIENCE) as client:
+            answer = await client.chat.completions.create(
+                model="tiny", messages=HI, tools=TOOLS, tool_choice="required", seed=2, max_tokens=300, n=3
+            )
+            return [choice.message.tool_calls[0].function for choice in answer.choices]
+
+    found = asyncio.run(calls())
+    assert len(found) == 3
+    for call in found:
+        check(call.name, call.arguments)
+
+
+def test_a_response_with_a_call_that_must_be_made(client: OpenAI) -> None:
+    more: Any = {"tools": FLAT, "tool_choice": {"type": "function", "name": "get_weather"}, "max_output_tokens": 300}
+    (call,) = client.responses.create(model="tiny", input="Hi", **more).output
+    assert (call.type, call.name, call.status) == ("function_call", "get_weather", "completed")
+    check(call.name, call.arguments)
+    with client.responses.stream(model="tiny", input="Hi", **more) as stream:
+        (call,) = stream.get_final_response().output
+    check(call.name, call.arguments)
+
+
+def test_the_form_of_a_response(client: OpenAI) -> None:
+    form: Any = {"format": {"type": "json_schema", "name": "trip", "schema": PARAMETERS, "strict": True}}
+    response = client.responses.create(model="tiny", input="Hi", text=form, max_output_tokens=300)
+    check("get_weather", response.output_text)
+    assert (response.text.format.type, response.text.format.name) == ("json_schema", "trip")
+    plain = client.responses.create(model="tiny", input="Hi", text={"format": {"type": "json_object"}}, max_output_tokens=30)
+    assert plain.output_text.lstrip().startswith("{")
+
+
+def test_tools_beside_a_form_leave_the_choice_between_them(server: Server) -> None:
+    """What follows is neither free text nor other JSON."""
+    form = {"type": "json_schema", "json_schema": {"name": "trip", "schema": {"const": {"a": 1}}}}
+    body = {"model": "tiny", "messages": HI, "tools": TOOLS, "max_tokens": 300, "response_format": form, "tool_choice": "required"}
+    assert post(server, CHAT, body | {"seed": 1}).json["choices"][0]["message"]["tool_calls"]
+    refusal = post(server, CHAT, body | {"tool_choice": "auto"})
+    assert refusal.json["error"]["param"] == "tools"  # the tiny model has no format of its own
+    none = post(server, CHAT, body | {"tool_choice": "none"}).json["choices"][0]["message"]
+    assert json.loads(none["content"]) == {"a": 1}
