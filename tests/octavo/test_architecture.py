@@ -10,7 +10,7 @@ import pytest
 import octavo
 
 ROOT = Path(octavo.__file__).parent
-FLOORS = ["cli", "bench", "check", "offline", "serving", "protocol", "grammar", "text"]
+FLOORS = ["cli", "bench", "check", "deploy", "offline", "serving", "protocol", "grammar", "text"]
 FLOORS += ["repository", "engine", "runtime", "models", "octavo_kernels"]
 GROUND = {"errors", "config", "logs", "sampling", "structured_outputs", "wire"}
 # The one place where the engine meets the device: the entry of its process, which loads the runner when it starts.

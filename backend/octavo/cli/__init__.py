@@ -6,6 +6,7 @@ from octavo.cli.batch import batch
 from octavo.cli.bench import bench
 from octavo.cli.check import check
 from octavo.cli.generate import chat, generate
+from octavo.cli.k8s import k8s
 from octavo.cli.serve import serve
 from octavo.cli.switches import SwitchCommand
 
@@ -16,6 +17,7 @@ app = typer.Typer(
 )
 app.command(cls=SwitchCommand)(serve)
 app.command()(check)
+app.command()(k8s)
 app.command()(generate)
 app.command()(chat)
 app.command()(batch)

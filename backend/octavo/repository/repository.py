@@ -55,6 +55,10 @@ class ModelRepository:
         """Every model, also those that cannot be loaded, in alphabetical order."""
         return sorted({folder.name for folder in self._folders()})
 
+    def is_bare(self, name: str) -> bool:
+        """Whether a model is a snapshot or a file of weights by itself. Raises ``NotFound`` for an unknown one."""
+        return self._folder(name).bare
+
     def fingerprints(self) -> dict[str, Fingerprint]:
         """By model, what its files are like; a name that two paths hold has the files of both.
 
