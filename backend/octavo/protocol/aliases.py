@@ -73,6 +73,9 @@ _UNANSWERED = (
 )
 # Words as token ids: a row of the ids of all words, and a row of where each word ends, with -1 behind the last.
 _STOP_WORDS, _BAD_WORDS = "stop_words_list", "bad_words_list"
+# What an answer must look like, in two parts: a kind, and its text unless the kind is any JSON.
+_GUIDE_TYPE, _GUIDE = "guided_decoding_guide_type", "guided_decoding_guide"
+_GUIDES = {"json_schema": "json", "regex": "regex", "ebnf_grammar": "grammar"}
 # What is padded here is told apart by lengths.
 _IGNORED = ("pad_id",)
 
@@ -86,6 +89,7 @@ ALIASES: dict[str, TensorSpec] = {
     **{name: TensorSpec("INT32", (2, -1), True, hidden=True) for name in (_STOP_WORDS, _BAD_WORDS)},
     **{name: _spec(option.datatypes, option.many) for name, option in OPTIONS.items()},
     **{name: _spec(_FLAG) for name in (*FLAGS, *_UNANSWERED)},
+    **{name: _spec(_WORDS) for name in (_GUIDE_TYPE, _GUIDE)},
     **{name: _spec(_INTEGER) for name in _IGNORED},
 }
 
@@ -104,8 +108,11 @@ def translate(tensors: Mapping[str, list[Element]]) -> tuple[dict[str, list[Elem
             _put(ours, FLAGS[name], [_single(name, values)], name)
         elif name in _UNANSWERED:
             _refuse_if_true(name, values)
-        elif name not in (*_IGNORED, _STOP_WORDS):
+        elif name not in (*_IGNORED, _STOP_WORDS, _GUIDE_TYPE, _GUIDE):
             _put(ours, name, values, name)
+    guide = {name: text_of(name, _single(name, tensors[name])) for name in (_GUIDE_TYPE, _GUIDE) if name in tensors}
+    if wish := _structure(guide):
+        _put(options, "structured_outputs", wish, _GUIDE_TYPE)
     if stops:
         options["stop_token_ids"] = [*options.get("stop_token_ids", ()), *stops]
     return ours, options
@@ -114,8 +121,12 @@ def translate(tensors: Mapping[str, list[Element]]) -> tuple[dict[str, list[Elem
 def option_names(options: Mapping[str, Any]) -> dict[str, Any]:
     """Sampling options that came as parameters, under our names."""
     ours: dict[str, Any] = {}
+    if wish := _structure({name: str(options[name]) for name in (_GUIDE_TYPE, _GUIDE) if name in options}):
+        ours["structured_outputs"] = wish
     for name, value in options.items():
         alias = OPTIONS.get(name)
+        if name in (_GUIDE_TYPE, _GUIDE):
+            continue
         if alias is None:
             _put(ours, name, value, name)
         elif not alias.many:
@@ -146,6 +157,20 @@ def _option(name: str, values: list[Element]) -> Any:
     if OPTIONS[name].datatypes == _WORDS:
         return [text_of(name, value) for value in values if value]
     return [value for value in values if not (isinstance(value, int) and value < 0)]
+
+
+def _structure(guide: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a guide of that type asks for, None if there is none. Raises ``InvalidRequest``."""
+    kind, text = guide.get(_GUIDE_TYPE, ""), guide.get(_GUIDE, "")
+    if not kind and not text:
+        return None
+    if kind == "json" and not text:
+        return {"json_object": True}
+    if kind not in _GUIDES or not text:
+        raise InvalidRequest(
+            f"The input '{_GUIDE_TYPE}' must be one of json_schema, regex and ebnf_grammar with a '{_GUIDE}', or json without."
+        )
+    return {_GUIDES[kind]: text}
 
 
 def _words(name: str, values: list[Element]) -> list[int]:

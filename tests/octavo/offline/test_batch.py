@@ -15,7 +15,7 @@ from octavo.text.request import GenerateRequest
 class FailingEngine:
     """Fails with ``error``, whatever it is asked."""
 
-    tokenizer = None
+    format = None
     config = SimpleNamespace(name="tiny", version=1, max_num_seqs=1)
 
     def __init__(self, error: Exception) -> None:

@@ -167,3 +167,25 @@ def posting(server: Server, body: dict[str, Any]) -> Callable[[], Any]:
         return replies[0]
 
     return reply
+
+
+def test_guides_of_tensorrt_llms_clients(server: Server) -> None:
+    def guided_by(kind: str, guide: str, *, in_body: bool) -> Any:
+        told = {"guided_decoding_guide_type": kind, "guided_decoding_guide": guide}
+        with grpcclient.InferenceServerClient(server.grpc) as client:
+            given = {"text_input": "hello"} | (told if in_body else {})
+            inputs = [
+                grpcclient.InferInput(name, [1, 1] if name != "text_input" else [1], "BYTES").set_data_from_numpy(
+                    np.array([[text]] if name != "text_input" else [text], np.object_)
+                )
+                for name, text in given.items()
+            ]
+            options = {"max_tokens": 200} | ({} if in_body else told)
+            return client.infer("tiny", inputs, parameters=options).as_numpy("text_output")[0].decode().removeprefix("hello")
+
+    for in_body in (True, False):
+        assert re.fullmatch("[ab]{3}", guided_by("regex", "[ab]{3}", in_body=in_body))
+        assert json.loads(guided_by("json_schema", json.dumps(SCHEMA), in_body=in_body))["age"] <= 30
+    assert guided_by("ebnf_grammar", 'root ::= "x" | "y"', in_body=True) in {"x", "y"}
+    with pytest.raises(Exception, match="must be one of json_schema, regex and ebnf_grammar"):
+        guided_by("structural_tag", "x", in_body=True)
