@@ -8,6 +8,9 @@ from octavo.engine.matches import Matches
 from octavo.engine.rows import RowTable
 from octavo.engine.step import RowStart, StepInput
 
+NO_TOKENS = np.zeros(0, np.int32)
+NO_PAGES = np.zeros((0, 3), np.int32)
+
 
 class Plan(NamedTuple):
     """Who computes how much in one step: the rows ``decodes`` (int64) one token each, ``chunks`` (row, so many known tokens).
@@ -25,35 +28,41 @@ class StepAssembly:
 
     def __init__(self) -> None:
         """Nothing has changed."""
-        self._changes: dict[int, list[tuple[int, int, int]]] = {}
+        self._changes: list[tuple[int, int, int]] = []
 
     def set_pages(self, row: int, start: int, pages: list[int]) -> None:
         """Row ``row`` holds ``pages`` from its ``start``-th on."""
-        self._changes.setdefault(row, []).extend((row, start + place, page) for place, page in enumerate(pages))
+        for place, page in enumerate(pages, start):
+            self._changes.append((row, place, page))
 
     def clear_row(self, row: int) -> None:
         """The row has no owner: what had changed for the last one no longer matters."""
-        self._changes.pop(row, None)
+        self._changes = [change for change in self._changes if change[0] != row]
 
     def build(self, plan: Plan, table: RowTable, matches: Matches) -> StepInput:
         """The step's arrays, decodes first."""
         first = len(plan.decodes)
-        rows = np.concatenate([plan.decodes, np.array([row for row, _ in plan.chunks], np.int64)])
+        rows, lens = plan.decodes, np.ones(first + len(plan.chunks), np.int64)
+        if plan.chunks:
+            rows = np.concatenate([rows, np.array([row for row, _ in plan.chunks], np.int64)])
+            lens[first:] = [count for _, count in plan.chunks]
         contexts = table.num_computed[rows]
-        lens = np.ones(len(rows), np.int64)
-        lens[first:] = [count for _, count in plan.chunks]
         samples = contexts >= table.num_tokens[rows]
         pieces = [table.tokens[row, end - count : end] for (row, count), end in zip(plan.chunks, contexts[first:], strict=True)]
-        changes = [change for changes in self._changes.values() for change in changes]
-        self._changes = {}
         return StepInput(
             starts=plan.starts,
-            pages=np.array(changes, np.int32).reshape(-1, 3),
+            pages=self._changed_pages(),
             rows=rows,
-            token_ids=np.concatenate([np.zeros(0, np.int32), *pieces]),
+            token_ids=np.concatenate(pieces) if pieces else NO_TOKENS,
             query_lens=lens,
             context_lens=contexts,
             num_decodes=first,
             samples=samples,
-            masks=matches.masks(rows[samples].tolist()),
+            masks=matches.masks(rows, samples),
         )
+
+    def _changed_pages(self) -> np.ndarray:
+        if not self._changes:
+            return NO_PAGES
+        changes, self._changes = np.array(self._changes, np.int32), []
+        return changes

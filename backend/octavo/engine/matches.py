@@ -1,7 +1,5 @@
 """``Matches``: the running and waiting requests whose answers follow grammars, by row. Knows requests and masks, no process."""
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from octavo.engine.grammars import Grammars
@@ -64,7 +62,9 @@ class Matches:
             self._table.held[row] = not request.ready
         return [(match.owner, error) for match, error in failed]
 
-    def masks(self, rows: Iterable[int]) -> dict[int, np.ndarray]:
-        """What the next token of those of ``rows`` may be that follow a grammar."""
-        matches = {row: self._running[row].match for row in rows if row in self._running} if self._running else {}
+    def masks(self, rows: np.ndarray, samples: np.ndarray) -> dict[int, np.ndarray]:
+        """What the next token may be of those of ``rows`` that yield one (bool ``samples``) and follow a grammar."""
+        if not self._running:
+            return {}
+        matches = {row: self._running[row].match for row in rows[samples].tolist() if row in self._running}
         return {row: match.mask for row, match in matches.items() if match is not None and match.mask is not None}

@@ -29,13 +29,13 @@ class Request:
     """The state of one request that changes seldom; what every step changes lies in the ``RowTable``.
 
     ``tokens``: int32, prompt and answer when it last began to wait; while it has a row, the row knows more. A request that waits
-    has no row, no page and nothing computed. ``answered``: whether its first token has been told. ``match``: what its answer has to
-    follow, None if it is free.
+    has no row, no page and nothing computed. ``num_keyed``: how many of its first pages others can find. ``answered``: whether its
+    first token has been told. ``match``: what its answer has to follow, None if it is free.
     """
 
     __slots__ = (
-        "answered", "arrival", "cache_salt", "client", "deadline", "id", "keys", "match", "num_cached", "num_prompt", "order",
-        "pages", "priority", "prompt_logprobs", "row", "sample_index", "sampling", "started", "terms", "tokens",
+        "answered", "arrival", "cache_salt", "client", "deadline", "id", "keys", "match", "num_cached", "num_keyed", "num_prompt",
+        "order", "pages", "priority", "prompt_logprobs", "row", "sample_index", "sampling", "started", "terms", "tokens",
     )  # fmt: skip
 
     def __init__(self, client: bytes, message: EngineRequest, prompt: np.ndarray, terms: Terms, arrival: float) -> None:
@@ -58,6 +58,7 @@ class Request:
         self.pages: list[int] = []
         self.keys: list[bytes] = []
         self.num_cached = 0
+        self.num_keyed = 0
         self.started: float | None = None
         self.prompt_logprobs: list[TokenLogprobs | None] | None = None if message.sampling.prompt_logprobs is None else [None]
 

@@ -5,7 +5,6 @@ hands out at most ``max_num_batched_tokens``. (The idea is vLLM v1's.)
 """
 
 from bisect import bisect_left, insort
-from collections import defaultdict, deque
 from collections.abc import Iterable
 from math import inf
 from operator import attrgetter
@@ -17,17 +16,18 @@ from octavo.engine.admission import Admission
 from octavo.engine.assembly import Plan, StepAssembly
 from octavo.engine.grammars import Grammars
 from octavo.engine.matches import Matches
-from octavo.engine.messages import EngineFrame, EngineInfo, EngineOutput, EngineRequest, EngineStats, FinishReason
+from octavo.engine.messages import EngineInfo, EngineRequest, EngineStats, TokenLogprobs
+from octavo.engine.outbox import Outbox, Outputs
 from octavo.engine.pacing import ChunkPacer
 from octavo.engine.pages import PagePool
 from octavo.engine.prefix import PrefixChain
 from octavo.engine.request import NO_ROW, Request
 from octavo.engine.rows import RowTable
 from octavo.engine.step import RowStart, StepInput, StepOutput
-from octavo.errors import ErrorFrame, InvalidRequest, OctavoError, Overloaded, QueueTimeout
+from octavo.errors import InvalidRequest, OctavoError, Overloaded, QueueTimeout
 
-Outputs = dict[bytes, EngineFrame]
 _order = attrgetter("order")
+_NEVER = np.iinfo(np.int64).max
 
 
 class Scheduler:
@@ -55,11 +55,9 @@ class Scheduler:
         self._requests: dict[tuple[bytes, int], Request] = {}
         self._owners: list[Request | None] = [None] * config.max_num_seqs
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
-        self._table = RowTable(config.max_num_seqs, info.max_model_len)
-        self._running_rows: np.ndarray | None = None
-        self._in_flight: deque[np.ndarray] = deque()
+        self._table = RowTable(config.max_num_seqs, info.max_model_len, info.vocab_size)
+        self._stuck: Request | None = None  # the one for which there was no room; nobody has started or left since
         self.matches = Matches(Grammars(config, info), self._table)
-        self._clients: list[bytes] = []
         self.pacer = None if config.itl_target_ms is None else ChunkPacer(config.itl_target_ms / 1e3)
         self._admission = Admission(config, info)
         self._chain = PrefixChain(info.page_size)
@@ -72,7 +70,7 @@ class Scheduler:
         self._max_waiting = config.max_queue_size
         self._next_deadline = inf
         self._arrivals = 0
-        self._outputs: Outputs = defaultdict(EngineFrame)
+        self._outbox = Outbox()
         self._steps = self._preemptions = self._prefix_queries = self._prefix_hits = 0
         self._prompt_tokens = self._generation_tokens = 0
 
@@ -90,7 +88,7 @@ class Scheduler:
         try:
             self._enqueue(client, message, now)
         except OctavoError as error:
-            self.refuse(client, message.id, error)
+            self._outbox.refuse(client, message.id, error)
 
     def _enqueue(self, client: bytes, message: EngineRequest, now: float) -> None:
         key = client, message.id
@@ -106,10 +104,6 @@ class Scheduler:
         self.matches.begin(request, key, message.thoughts)
         insort(self.waiting, request, key=_order)
         self._next_deadline = min(self._next_deadline, request.deadline)
-
-    def refuse(self, client: bytes, request_id: int, error: OctavoError) -> None:
-        """Answer a request with ``error`` alone."""
-        self._outputs[client].outputs.append(EngineOutput(request_id, finish=FinishReason.ERROR, error=ErrorFrame.of(error)))
 
     def abort(self, client: bytes, request_ids: Iterable[int]) -> None:
         """End these requests without an answer and give back all they hold; unknown ids are ignored."""
@@ -134,12 +128,11 @@ class Scheduler:
     def refuse_all(self, error: OctavoError) -> None:
         """The engine is done for: answer every open request with ``error`` and leave the rest as it is."""
         for client, request_id in self._requests:
-            self.refuse(client, request_id, error)
+            self._outbox.refuse(client, request_id, error)
 
     def collect(self) -> Outputs:
         """What there is to tell each front end since the last call."""
-        outputs, self._outputs = self._outputs, defaultdict(EngineFrame)
-        return outputs
+        return self._outbox.empty()
 
     def schedule(self, now: float) -> StepInput | None:
         """Plan the next step; None if nothing can be computed before a step in flight has ended."""
@@ -148,54 +141,53 @@ class Scheduler:
         if self.matches.unknown():
             return None
         for (client, request_id), error in self.matches.failures():
-            self.refuse(client, request_id, InvalidRequest(error))
+            self._outbox.refuse(client, request_id, InvalidRequest(error))
             self.abort(client, [request_id])
-        self._make_room()
-        rows, table = self._rows(), self._table
-        left = table.left(rows)
-        decoding = table.decoding(rows, left)
-        plan = Plan([], rows[decoding], [])
-        table.num_computed[plan.decodes] += 1
-        chunked = (left > 0) & ~decoding
+        left = self._make_room()
+        table, decoding = self._table, self._table.decoding(left)
+        table.num_computed += decoding
+        plan = Plan([], decoding.nonzero()[0], [])
         budget = self._budget - len(plan.decodes)
         if self.pacer is not None and len(plan.decodes):
             budget = min(budget, self.pacer.limit)
-        for row, known in zip(rows[chunked].tolist(), left[chunked].tolist(), strict=True):
-            budget -= self._compute(plan, row, min(known, budget))
+        if np.count_nonzero(left) > len(plan.decodes):
+            for request, known in self._in_order((~decoding & (left > 0)).nonzero()[0], left):
+                budget -= self._compute(plan, request, min(known, budget))
         self._plan_newcomers(plan, budget, now)
         if not len(plan.decodes) and not plan.chunks:
             return None
         self._steps += 1
         step = self._assembly.build(plan, table, self.matches)
-        table.num_pending[step.rows[step.samples]] += 1
-        self._in_flight.append(table.epoch[step.rows])
+        table.launch(step, decoding)
         return step
-
-    def _rows(self) -> np.ndarray:
-        """int64, the rows of ``running``, in its order."""
-        if self._running_rows is None:
-            self._running_rows = np.array([request.row for request in self.running], np.int64)
-        return self._running_rows
 
     def _expire(self, now: float) -> None:
         for request in [request for request in self.waiting if request.deadline <= now]:
-            self.refuse(request.client, request.id, QueueTimeout("Request timeout expired"))
+            self._outbox.refuse(request.client, request.id, QueueTimeout("Request timeout expired"))
             self.abort(request.client, [request.id])
         self._next_deadline = min((request.deadline for request in self.waiting), default=inf)
 
-    def _make_room(self) -> None:
-        """Give every running request pages for all it has to compute, preempting from the end."""
-        rows, table = self._rows(), self._table
-        needed = table.num_computed[rows] + table.left(rows)
-        short = needed > table.capacity[rows]
-        for row, tokens in zip(rows[short].tolist(), needed[short].tolist(), strict=True):
-            request = self._owners[row]
-            missing = -(-(tokens - int(table.capacity[row])) // self._page_size)
-            while request is not None and missing > self.pool.available:
+    def _make_room(self) -> np.ndarray:
+        """Give every running request pages for all it has to compute, preempting from the end; see ``RowTable.left``."""
+        table = self._table
+        left = table.left()
+        lack = table.num_computed + left - table.capacity
+        short = (lack > 0).nonzero()[0]
+        if not len(short):
+            return left
+        before = self._preemptions
+        for request, tokens in self._in_order(short, lack):
+            missing = -(-tokens // self._page_size)
+            while request.row != NO_ROW and missing > self.pool.available:
                 self._preempt(self.running[-1])
-                request = self._owners[row]
-            if request is not None:
+            if request.row != NO_ROW:
                 self._extend(request, self.pool.take(missing))
+        return left if self._preemptions == before else table.left()
+
+    def _in_order(self, rows: np.ndarray, counts: np.ndarray) -> list[tuple[Request, int]]:
+        """The owners of ``rows``, most important first, each with its entry in ``counts``, which has one for every row."""
+        owners = zip((self._owners[row] for row in rows.tolist()), counts[rows].tolist(), strict=True)
+        return sorted(owners, key=lambda pair: pair[0].order)
 
     def _preempt(self, request: Request) -> None:
         request.tokens = self._table.known(request.row).copy()
@@ -203,12 +195,14 @@ class Scheduler:
         insort(self.waiting, request, key=_order)
         self._preemptions += 1
 
-    def _compute(self, plan: Plan, row: int, count: int) -> int:
-        """Plan ``count`` of the row's known tokens, and say so."""
+    def _compute(self, plan: Plan, request: Request, count: int) -> int:
+        """Plan ``count`` of the request's known tokens, and say so."""
         if count:
-            self._table.num_computed[row] += count
+            row, table = request.row, self._table
+            table.num_computed[row] += count
             plan.chunks.append((row, count))
-            self._remember(np.array([row]))
+            if self._caching:
+                self._remember(request, int(min(table.num_computed[row], table.num_tokens[row])))
         return count
 
     def _plan_newcomers(self, plan: Plan, budget: int, now: float) -> None:
@@ -218,13 +212,18 @@ class Scheduler:
             if place is None:
                 return
             request = self.waiting[place]
+            if request is self._stuck:
+                return
             shared = self._find_prefix(request)
             count = self._first_portion(len(request.tokens) - len(shared) * self._page_size, budget)
-            if count == 0 or not self._fits(request, shared):
+            if count == 0:
+                return
+            if not self._fits(request, shared):
+                self._stuck = request
                 return
             del self.waiting[place]
             plan.starts.append(self._start(request, shared, now))
-            budget -= self._compute(plan, request.row, count)
+            budget -= self._compute(plan, request, count)
 
     def _first_portion(self, pending: int, left: int) -> int:
         """How many of ``pending`` tokens to start with, of ``left`` in the budget.
@@ -257,12 +256,13 @@ class Scheduler:
         self._owners[request.row] = request
         self.matches.start(request)
         cached = len(shared) * self._page_size
-        self._table.start(request, self._number(request.client), cached)
-        self._table.num_keyed[request.row] = len(shared)
+        self._table.start(request, self._outbox.number(request.client), cached)
+        request.num_keyed = len(shared)
+        self._table.fills_at[request.row] = cached + self._page_size if self._caching else _NEVER
         new = -(-len(request.tokens) // self._page_size) - len(shared)
         self._extend(request, [*shared, *self.pool.take(new)])
         insort(self.running, request, key=_order)
-        self._running_rows = None
+        self._stuck = None
         if request.started is None:
             request.started, request.deadline = now, inf
             request.num_cached = cached
@@ -270,73 +270,63 @@ class Scheduler:
             self._prefix_hits += cached
         return request.row_start()
 
-    def _number(self, client: bytes) -> int:
-        if client not in self._clients:
-            self._clients.append(client)
-        return self._clients.index(client)
-
     def _extend(self, request: Request, pages: list[int]) -> None:
         self._assembly.set_pages(request.row, len(request.pages), pages)
         request.pages += pages
         self._table.capacity[request.row] = len(request.pages) * self._page_size
 
-    def _remember(self, rows: np.ndarray) -> None:
-        """Let others find the pages that these rows have filled with known tokens."""
-        if not self._caching:
-            return
-        table = self._table
-        full = np.minimum(table.num_computed[rows], table.num_tokens[rows]) // self._page_size
-        more = full > table.num_keyed[rows]
-        for row, pages in zip(rows[more].tolist(), full[more].tolist(), strict=True):
-            request = self._owners[row]
-            self._chain.extend(request.keys, request.cache_salt, table.known(row)[: pages * self._page_size])
-            for place in range(table.num_keyed[row], pages):
-                self.pool.remember(request.pages[place], request.keys[place])
-            table.num_keyed[row] = pages
+    def _remember(self, request: Request, known: int) -> None:
+        """Let others find the pages that the request's first ``known`` tokens have filled."""
+        full = known // self._page_size
+        if full > len(request.keys):
+            self._chain.extend(request.keys, request.cache_salt, self._table.tokens[request.row, :known])
+        for place in range(request.num_keyed, full):
+            self.pool.remember(request.pages[place], request.keys[place])
+        request.num_keyed = full
+        self._table.fills_at[request.row] = (full + 1) * self._page_size
 
     def update(self, step: StepInput, output: StepOutput) -> None:
         """Take what the oldest step in flight made: deliver tokens, end requests."""
+        with self._table.landing() as in_flight:
+            for at, entries in output.prompt_logprobs.items():
+                request = self._owners[step.rows[at]]
+                if request is not None and in_flight.rows[step.rows[at]]:
+                    request.score(int(step.context_lens[at] - step.query_lens[at]) + 1, entries)
+            for nth, tokens in enumerate(output.token_ids.T):
+                places = (in_flight.yielding[step.rows] & (tokens >= 0)).nonzero()[0]
+                self._deliver(step.rows[places], tokens[places], places, nth, output)
+
+    def _deliver(self, rows: np.ndarray, tokens: np.ndarray, places: np.ndarray, nth: int, output: StepOutput) -> None:
+        """Give each of ``rows`` its ``nth`` token of ``output``, where it stands at ``places``."""
         table = self._table
-        mine = table.epoch[step.rows] == self._in_flight.popleft()
-        table.num_pending[step.rows[mine & step.samples]] -= 1
-        for at, entries in output.prompt_logprobs.items():
-            if mine[at]:
-                self._owners[step.rows[at]].score(int(step.context_lens[at] - step.query_lens[at]) + 1, entries)
-        for nth, tokens in enumerate(output.token_ids.T):
-            places = np.flatnonzero(mine & (tokens >= 0))
-            mine[self._deliver(step.rows[places], tokens[places], places, nth, output)] = False
-
-    def _deliver(self, rows: np.ndarray, tokens: np.ndarray, places: np.ndarray, nth: int, output: StepOutput) -> list[int]:
-        """Give each of ``rows`` its ``nth`` token of ``output``, where it stands at ``places``; returns the places that ended."""
         self._generation_tokens += len(rows)
-        special = self._table.append(rows, tokens) | (output.token_ids.shape[1] > 1)
-        self._remember(rows)
-        self._tell(rows[~special], tokens[~special])
-        ended = []
-        for place, row, token in zip(places[special].tolist(), rows[special].tolist(), tokens[special].tolist(), strict=True):
-            request, logprobs = self._owners[row], output.logprobs.get(place)
-            first = not request.answered
-            told = request.answer(token, int(self._table.num_tokens[row]), None if logprobs is None else logprobs[nth])
-            self._outputs[request.client].outputs.append(told)
-            if first:
-                self._prompt_tokens += request.num_prompt
-                self._table.watch(request)
-            if told.finish is not None:
-                self._finish(request)
-                ended.append(place)
-            elif request.match is not None:
-                self.matches.grammars.advance(request.match, token)
-        self.matches.ask()
-        return ended
+        lengths = table.append(rows, tokens)
+        known = np.minimum(lengths, table.num_computed[rows])
+        for at in (known >= table.fills_at[rows]).nonzero()[0].tolist():
+            self._remember(self._owners[rows[at]], int(known[at]))
+        special = table.special(rows, tokens, lengths) | (output.token_ids.shape[1] > 1)
+        if np.count_nonzero(special):
+            for at in special.nonzero()[0].tolist():
+                logprobs = output.logprobs.get(int(places[at]))
+                self._answer(int(rows[at]), int(tokens[at]), int(lengths[at]), None if logprobs is None else logprobs[nth])
+            self.matches.ask()
+            rows, tokens = rows[~special], tokens[~special]
+        self._outbox.put_tokens(table.client[rows], table.id[rows], tokens)
 
-    def _tell(self, rows: np.ndarray, tokens: np.ndarray) -> None:
-        """One more token each, and nothing else to say."""
-        clients = self._table.client[rows]
-        for number in np.unique(clients).tolist():
-            mine = clients == number
-            frame = self._outputs[self._clients[number]]
-            frame.ids.extend(self._table.id[rows[mine]].tolist())
-            frame.token_ids.extend(tokens[mine].tolist())
+    def _answer(self, row: int, token: int, length: int, logprobs: TokenLogprobs | None) -> None:
+        """Tell of one token all that there is to tell, and end the request if it is the last."""
+        request = self._owners[row]
+        assert request is not None
+        first = not request.answered
+        told = request.answer(token, length, logprobs)
+        self._outbox.put(request.client, told)
+        if first:
+            self._prompt_tokens += request.num_prompt
+            self._table.watch(request)
+        if told.finish is not None:
+            self._finish(request)
+        elif request.match is not None:
+            self.matches.grammars.advance(request.match, token)
 
     def _finish(self, request: Request) -> None:
         del self._requests[request.client, request.id]
@@ -346,7 +336,7 @@ class Scheduler:
     def _release(self, request: Request) -> None:
         """Take a running request's row and pages from it."""
         del self.running[bisect_left(self.running, request.order, key=_order)]
-        self._running_rows = None
+        self._stuck = None
         self._assembly.clear_row(request.row)
         self._table.clear(request.row)
         self._owners[request.row] = None
@@ -372,7 +362,7 @@ class Scheduler:
 
     def lengths(self) -> list[int]:
         """How many tokens each of ``running`` has, prompt and answer so far."""
-        return list(self._table.num_tokens[self._rows()].tolist())
+        return [int(self._table.num_tokens[request.row]) for request in self.running]
 
     def check_integrity(self) -> None:
         """Raise ``AssertionError`` if pages, rows and requests do not agree. For tests: O(pages)."""
@@ -386,7 +376,6 @@ class Scheduler:
         assert len(rows) == len(self.running), "two requests share a row"
         assert all(self._owners[row] is request for row, request in rows.items()), "a row names the wrong request"
         assert sorted([*rows, *self._free_rows]) == list(range(len(self._owners))), "a row is lost"
-        assert self._rows().tolist() == [*rows], "the running rows are not those of the running requests"
         assert not any(request.row != NO_ROW or request.pages for request in self.waiting), "a waiting request holds something"
         table, free = self._table, self._free_rows
         assert not (table.num_tokens[free].any() or table.num_pending[free].any()), "a free row remembers its owner"

@@ -361,3 +361,35 @@ def test_what_can_never_be_served_is_refused_with_the_figures(prompt: list[int],
     engine.submit(1, prompt, **options)
     assert engine.error(1) == (ErrorKind.INVALID_REQUEST, text)
     assert engine.scheduler.idle
+
+
+def test_a_request_that_waits_for_pages_is_not_looked_up_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only once somebody has given pages back."""
+    engine = Engine(num_pages=16, page_size=4)
+    looked_up: list[int] = []
+    find = engine.scheduler.pool.find
+    monkeypatch.setattr(engine.scheduler.pool, "find", lambda keys: (looked_up.append(len(keys)), find(keys))[1])
+    engine.submit(1, [1] * 8, max_tokens=24)
+    engine.step()
+    engine.submit(2, [*[1] * 8, *[2] * 48], max_tokens=2)
+    for _ in range(20):
+        engine.step()
+    assert looked_up == [1, 13]
+    engine.run()
+    assert looked_up == [1, 13, 13] and engine.ended == [1, 2]
+    assert engine.heard[2][0].num_cached_tokens == 8
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 30])
+def test_what_stops_one_request_stops_no_other(count: int) -> None:
+    engine = Engine(num_pages=256)
+    stops = tuple(range(10, 10 + count))
+    for request_id in range(6):
+        engine.submit(request_id, [request_id], max_tokens=40, stop_token_ids=stops if request_id % 2 else ())
+    engine.run()
+    for request_id in range(6):
+        request = make_request(
+            request_id, [request_id], ignore_eos=True, max_tokens=40, stop_token_ids=stops if request_id % 2 else ()
+        )
+        assert (engine.tokens(request_id), engine.heard[request_id][-1].finish) == expected_answer(request, engine.info)
+    assert any(engine.heard[request_id][-1].finish is FinishReason.STOP for request_id in (1, 3, 5))
