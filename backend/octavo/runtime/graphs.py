@@ -114,12 +114,12 @@ class StepGraphs:
             if same and np.array_equal(contexts, step.context_lens):
                 return
         self._on_device = None
-        self._step.send(shape, self._step.arrays(step, shape))
+        self._step.send(self._step.control(shape, step))
 
     def _capture(self, shape: Shape) -> None:
         """Compute a step of nothing but padding twice: once to have all kernels and workspaces there, once for the graphs."""
         self._courier.before_overwriting()
-        control = self._step.send(shape, self._step.padding(shape))
+        control = self._step.send(self._step.control(shape))
         self._on_device = None
         here = torch.cuda.current_stream()
         self._stream.wait_stream(here)

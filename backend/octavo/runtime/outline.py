@@ -64,7 +64,7 @@ class Outline:
     def capture(self, shapes: Iterable[Shape]) -> None:
         """Compute the steps that are captured for graphs of ``shapes``."""
         for shape in shapes:
-            control = self._padded.send(shape, self._padded.padding(shape))
+            control = self._padded.send(self._padded.control(shape))
             self._padded.forward(control, self.steps.kv)
             self._padded.sample(control)
 

@@ -5,7 +5,7 @@ may be changed for what only few rows ask.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from octavo.engine.step import StepInput
 from octavo.models.attention import AttentionContext
 from octavo.models.decoder import Decoder
 from octavo.runtime.courier import Courier, packed_bytes
-from octavo.runtime.rows import SamplingTable
+from octavo.runtime.rows import SamplingOptions, SamplingTable
 from octavo.runtime.shapes import Shape
 from octavo.runtime.state import RowState
 from octavo_kernels import Kernels
@@ -22,9 +22,10 @@ from octavo_kernels.reference.decode_inputs import DecodeInputs
 
 # Below every context: the row is padding, now and after any number of steps.
 PADDING = -(2**62)
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
-class Chunks(NamedTuple):
+class Chunks(NamedTuple, Generic[Array]):
     """The tokens of the chunks, T in all, laid end to end; padding comes last.
 
     ``token_ids``, ``places`` (in ``Control.rows``) and ``positions`` (-1 for padding): int64 [T]. ``last``: int64 [R], which of
@@ -32,25 +33,29 @@ class Chunks(NamedTuple):
     ``cu_query``: int32 [R + 1], see ``AttentionContext``.
     """
 
-    token_ids: torch.Tensor
-    places: torch.Tensor
-    positions: torch.Tensor
-    last: torch.Tensor
-    keepers: torch.Tensor
-    cu_query: torch.Tensor
+    token_ids: Array
+    places: Array
+    positions: Array
+    last: Array
+    keepers: Array
+    cu_query: Array
 
 
-class Control(NamedTuple):
+class Control(NamedTuple, Generic[Array]):
     """What a step takes of the host: whose rows, how long they will be, how each of them samples, and the chunks if there are any.
 
-    ``rows`` and ``contexts``: int64 [R], see ``decode_inputs``. ``options``: what the sampling kernel takes beside the logits.
+    ``rows`` and ``contexts``: int64 [R], see ``decode_inputs``.
     """
 
     shape: Shape
-    rows: torch.Tensor
-    contexts: torch.Tensor
-    options: list[torch.Tensor]
-    chunks: Chunks | None
+    rows: Array
+    contexts: Array
+    options: SamplingOptions[Array]
+    chunks: Chunks[Array] | None
+
+    def arrays(self) -> list[Array]:
+        """All of them, in the order of the fields."""
+        return [self.rows, self.contexts, *self.options, *(self.chunks or ())]
 
 
 class PaddedStep:
@@ -71,59 +76,59 @@ class PaddedStep:
         self._courier = courier
         self._page_size = page_size
         most_rows = max(shape.rows for shape in shapes)
-        most_bytes = max(packed_bytes(self.padding(shape)) for shape in shapes)
+        most_bytes = max(packed_bytes(self.control(shape).arrays()) for shape in shapes)
         self._control = torch.empty(most_bytes, dtype=torch.uint8, device=device)
         self.logits = torch.empty((most_rows, decoder.shape.vocab_size), dtype=torch.float32, device=device)
         self.drawn = torch.empty(most_rows, dtype=torch.int64, device=device)
 
-    def padding(self, shape: Shape) -> list[np.ndarray]:
-        """What ``send`` takes for a step of nothing but padding."""
-        rows = np.full(shape.rows, self._state.nobody)
-        control = [rows, np.full(shape.rows, PADDING), *self._table.options(rows)]
-        if not shape.tokens:
-            return control
+    def control(self, shape: Shape, step: StepInput | None = None) -> Control[np.ndarray]:
+        """That of ``step``, which is padded to ``shape``; without one, nothing but padding."""
+        rows, contexts = np.full(shape.rows, self._state.nobody), np.full(shape.rows, PADDING)
+        chunks = self._no_chunks(shape) if shape.tokens else None
+        if step is not None:
+            here = _place(step, shape)
+            rows[here], contexts[here] = step.rows, step.context_lens
+            if chunks is not None:
+                self._lay(step, shape, chunks)
+        return Control(shape, rows, contexts, self._table.options(rows), chunks)
+
+    def _no_chunks(self, shape: Shape) -> Chunks[np.ndarray]:
         last = np.zeros(shape.rows, np.int64)
         last[: shape.decodes] = np.arange(shape.decodes)
-        cu_query = np.minimum(np.arange(shape.rows + 1, dtype=np.int32), np.int32(shape.decodes))
-        tokens, places, positions = (
-            np.zeros(shape.tokens, np.int64),
-            np.full(shape.tokens, shape.decodes),
-            np.full(shape.tokens, -1),
+        return Chunks(
+            token_ids=np.zeros(shape.tokens, np.int64),
+            places=np.full(shape.tokens, shape.decodes),
+            positions=np.full(shape.tokens, -1),
+            last=last,
+            keepers=np.full(shape.rows, self._state.nobody),
+            cu_query=np.minimum(np.arange(shape.rows + 1, dtype=np.int32), np.int32(shape.decodes)),
         )
-        return [*control, tokens, places, positions, last, rows.copy(), cu_query]
 
-    def arrays(self, step: StepInput, shape: Shape) -> list[np.ndarray]:
-        """What ``send`` takes for ``step``."""
-        arrays, here = self.padding(shape), _place(step, shape)
-        for padded, values in zip(arrays, [step.rows, step.context_lens, *self._table.options(step.rows)], strict=False):
-            padded[here] = values
-        if shape.tokens:
-            token_ids, places, positions, last, keepers, cu_query = arrays[-len(Chunks._fields) :]
-            lens, count = step.query_lens[step.num_decodes :], len(step.token_ids)
-            ends, owner = np.cumsum(lens), np.repeat(np.arange(len(lens)), lens)
-            token_ids[:count] = step.token_ids
-            places[:count] = shape.decodes + owner
-            positions[:count] = np.arange(count) + (step.context_lens[step.num_decodes :] - ends)[owner]
-            last[shape.decodes : here.stop] = shape.decodes + ends - 1
-            keepers[here] = np.where(step.samples, step.rows, self._state.nobody)
-            cu_query[shape.decodes + 1 :] = shape.decodes + count
-            cu_query[shape.decodes + 1 : here.stop + 1] = shape.decodes + ends
-        return arrays
+    def _lay(self, step: StepInput, shape: Shape, chunks: Chunks[np.ndarray]) -> None:
+        """Lay the chunks of ``step`` over the padding of ``chunks``."""
+        here, first, count = _place(step, shape), shape.decodes, len(step.token_ids)
+        lens = step.query_lens[step.num_decodes :]
+        ends, owner = np.cumsum(lens), np.repeat(np.arange(len(lens)), lens)
+        chunks.token_ids[:count] = step.token_ids
+        chunks.places[:count] = first + owner
+        chunks.positions[:count] = np.arange(count) + (step.context_lens[step.num_decodes :] - ends)[owner]
+        chunks.last[first : here.stop] = first + ends - 1
+        chunks.keepers[here] = np.where(step.samples, step.rows, self._state.nobody)
+        chunks.cu_query[first + 1 :] = first + count
+        chunks.cu_query[first + 1 : here.stop + 1] = first + ends
 
     def drawing(self, step: StepInput, shape: Shape) -> slice:
         """Where in ``logits`` and ``drawn`` the rows of ``step`` stand that yield a token; no other stands before them in it."""
         first = _place(step, shape).start
         return slice(first, first + int(step.samples.sum()))
 
-    def send(self, shape: Shape, arrays: Sequence[np.ndarray]) -> Control:
-        """``arrays``: of ``padding`` or ``arrays`` for ``shape``."""
-        rows, contexts, *rest = self._courier.send_to(self._control, arrays)
-        if not shape.tokens:
-            return Control(shape, rows, contexts, rest, None)
-        options = len(rest) - len(Chunks._fields)
-        return Control(shape, rows, contexts, rest[:options], Chunks(*rest[options:]))
+    def send(self, control: Control[np.ndarray]) -> Control[torch.Tensor]:
+        """Take ``control`` to the device, in place of that of the step before."""
+        rows, contexts, *rest = self._courier.send_to(self._control, control.arrays())
+        options, chunks = rest[: len(control.options)], rest[len(control.options) :]
+        return Control(control.shape, rows, contexts, SamplingOptions(*options), Chunks(*chunks) if chunks else None)
 
-    def forward(self, control: Control, kv: Sequence[torch.Tensor]) -> None:
+    def forward(self, control: Control[torch.Tensor], kv: Sequence[torch.Tensor]) -> None:
         """Compute the ``logits`` of each row's last token over ``kv``, one layer's cache each."""
         rows, chunks, state = control.rows, control.chunks, self._state
         inputs = self._kernels.decode_inputs(rows, control.contexts, state.newest, state.page_tables, self._page_size)
@@ -139,7 +144,7 @@ class PaddedStep:
             hidden = hidden.index_select(0, chunks.last)
         self._decoder.logits(hidden, self.logits[: len(rows)])
 
-    def _with_chunks(self, inputs: DecodeInputs, chunks: Chunks, decodes: int) -> DecodeInputs:
+    def _with_chunks(self, inputs: DecodeInputs, chunks: Chunks[torch.Tensor], decodes: int) -> DecodeInputs:
         """``inputs`` with the tokens of the chunks in place of one for each prompt's row."""
         size, real = self._page_size, chunks.positions >= 0
         positions = chunks.positions.clamp(min=0)
@@ -151,7 +156,7 @@ class PaddedStep:
             slots=torch.cat([inputs.slots[:decodes], slots]),
         )
 
-    def sample(self, control: Control) -> None:
+    def sample(self, control: Control[torch.Tensor]) -> None:
         """Draw from the ``logits`` what is each row's newest token from now on, and let decodes be a token longer."""
         rows, chunks = control.rows, control.chunks
         logits, drawn = (tensor[: len(rows)] for tensor in (self.logits, self.drawn))

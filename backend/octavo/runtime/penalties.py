@@ -40,7 +40,7 @@ class PenaltyTable:
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """The places in ``rows`` (int64 [S]) that are penalised."""
-        return np.flatnonzero(self._penalised[rows])
+        return self._penalised[rows].nonzero()[0]
 
     def apply(self, logits: torch.Tensor, rows: np.ndarray) -> None:
         """Change ``logits`` (float32 [S, V]), one row for each of ``rows`` (int64 [S])."""

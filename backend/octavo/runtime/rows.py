@@ -3,9 +3,10 @@
 What every row has lies in arrays indexed by row; what few rows ask for lies in dictionaries, so that a plain batch pays nothing.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
 from octavo.engine.step import RowStart
 from octavo.sampling import SamplingParams
@@ -32,6 +33,20 @@ class PromptScoring(NamedTuple):
     rivals: int
 
 
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+
+class SamplingOptions(NamedTuple, Generic[Array]):
+    """What the sampling kernel takes of S rows between the logits and the positions, in its order; see ``reference.sample``."""
+
+    temperature: Array
+    top_k: Array
+    top_p: Array
+    min_p: Array
+    seed: Array
+    sample_index: Array
+
+
 class SamplingTable:
     """The sampling state of every row. ``changes`` grows whenever a row is set up anew."""
 
@@ -39,12 +54,14 @@ class SamplingTable:
         """Rows ``0 .. max_rows``, none set up; the last one belongs to nobody, and is greedy."""
         self._vocab_size = vocab_size
         self.changes = 0
-        self._temperature = np.zeros(max_rows + 1, np.float32)
-        self._top_k = np.zeros(max_rows + 1, np.int32)
-        self._top_p = np.ones(max_rows + 1, np.float32)
-        self._min_p = np.zeros(max_rows + 1, np.float32)
-        self._seed = np.zeros(max_rows + 1, np.int64)
-        self._sample_index = np.zeros(max_rows + 1, np.int32)
+        self._options = SamplingOptions(
+            temperature=np.zeros(max_rows + 1, np.float32),
+            top_k=np.zeros(max_rows + 1, np.int32),
+            top_p=np.ones(max_rows + 1, np.float32),
+            min_p=np.zeros(max_rows + 1, np.float32),
+            seed=np.zeros(max_rows + 1, np.int64),
+            sample_index=np.zeros(max_rows + 1, np.int32),
+        )
         self.biases: dict[int, Bias] = {}
         self.held_back: dict[int, HeldBack] = {}
         self.logprobs: dict[int, int] = {}
@@ -52,22 +69,21 @@ class SamplingTable:
 
     def start(self, start: RowStart) -> None:
         """Set up one row for a request, new or come back; nothing of its former owner stays."""
-        row, sampling = start.row, start.sampling
+        row, sampling, options = start.row, start.sampling, self._options
         self.changes += 1
         for asked in (self.biases, self.held_back, self.logprobs, self.prompts):
             asked.pop(row, None)
-        self._temperature[row] = 0.0 if sampling.greedy else sampling.temperature
-        self._top_k[row] = sampling.top_k if 0 < sampling.top_k < self._vocab_size else 0
-        self._top_p[row] = sampling.top_p
-        self._min_p[row] = sampling.min_p
-        self._seed[row] = start.seed
-        self._sample_index[row] = start.sample_index
+        options.temperature[row] = 0.0 if sampling.greedy else sampling.temperature
+        options.top_k[row] = sampling.top_k if 0 < sampling.top_k < self._vocab_size else 0
+        options.top_p[row] = sampling.top_p
+        options.min_p[row] = sampling.min_p
+        options.seed[row] = start.seed
+        options.sample_index[row] = start.sample_index
         self._take_wishes(start, sampling)
 
-    def options(self, rows: np.ndarray) -> list[np.ndarray]:
-        """What the sampling kernel takes of ``rows`` (int64 [S]) between the logits and the positions: six arrays [S]."""
-        columns = (self._temperature, self._top_k, self._top_p, self._min_p, self._seed, self._sample_index)
-        return [column[rows] for column in columns]
+    def options(self, rows: np.ndarray) -> SamplingOptions[np.ndarray]:
+        """Those of ``rows`` (int64 [S])."""
+        return SamplingOptions(*(column[rows] for column in self._options))
 
     def _take_wishes(self, start: RowStart, sampling: SamplingParams) -> None:
         row, prompt = start.row, start.token_ids[: start.num_prompt_tokens]

@@ -3,7 +3,6 @@
 import logging
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 
 from octavo.config import EngineConfig
@@ -103,7 +102,7 @@ class ModelRunner:
         return self._graphs is not None and self._graphs.capture_one()
 
     def _replay(self, graphs: StepGraphs, step: StepInput) -> LaunchedStep:
-        picks = np.flatnonzero(step.samples)
+        picks = step.samples.nonzero()[0]
         asked = self._steps.sampler.edit(graphs.forward(step), step.rows[picks], step.context_lens[picks], step.masks)
         return self._steps.launched(step, picks, graphs.sample(step), asked, {})
 

@@ -48,7 +48,7 @@ class Sampler:
         asking = table.logprobs
         counts = {at: asking[row] for at, row in enumerate(rows.tolist()) if row in asking} if asking else {}
         asked = Asked(counts, logits[list(counts)]) if counts else None
-        self._add_biases(logits, rows.tolist(), positions)
+        self._add_biases(logits, rows, positions)
         if len(self._penalties.of(rows)):
             self._penalties.apply(logits, rows)
         if masks:
@@ -66,12 +66,12 @@ class Sampler:
         places, mask = self._courier.send([np.array(masked), np.stack([masks[rows[at]] for at in masked])])
         self._kernels.apply_mask(logits, places, mask)
 
-    def _add_biases(self, logits: torch.Tensor, rows: list[int], positions: np.ndarray) -> None:
+    def _add_biases(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> None:
         table = self._table
         if not table.biases and not table.held_back:
             return
         places, token_ids, values = [], [], []
-        for at, row in enumerate(rows):
+        for at, row in enumerate(rows.tolist()):
             if bias := table.biases.get(row):
                 places.append(np.full(len(bias.token_ids), at))
                 token_ids.append(bias.token_ids)

@@ -96,7 +96,7 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
         steps.compute(step)
 
     def replay(shape: Shape) -> None:
-        control = padded.send(shape, padded.padding(shape))
+        control = padded.send(padded.control(shape))
         padded.forward(control, steps.kv)
         padded.sample(control)
 

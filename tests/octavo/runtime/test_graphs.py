@@ -123,7 +123,7 @@ def test_a_padded_step_computes_what_the_step_itself_does(
     table = SamplingTable(5, 97)
     padded = PaddedStep(cache.decoder, for_device(CPU), table, cache.state, OnCpu(CPU), cache.page_size, [shape], CPU)
     padded.logits.fill_(float("nan"))
-    control = padded.send(shape, padded.arrays(step, shape))
+    control = padded.send(padded.control(shape, step))
     padded.forward(control, cache.kv)
     torch.testing.assert_close(padded.logits[padded.drawing(step, shape)], expected)
     assert cache.touched(before) <= cache.slots(step)
