@@ -35,17 +35,9 @@ def test_kustomizations_name_what_exists_and_every_file_is_named() -> None:
     named = {path for folder, content in known.items() for path in manifests.named_files(folder, content)}
     assert [path for path in named if not path.exists()] == []
     assert [path for path in named if path.is_dir() and not (path / "kustomization.yaml").exists()] == []
-    files = {path for path in manifests.ROOT.rglob("*") if path.is_file() and path.suffix in {".yaml", ".json", ".env", ".pbtxt"}}
+    files = {path for path in manifests.ROOT.rglob("*") if path.is_file() and path.suffix in {".yaml", ".json", ".env"}}
     own = {path for path in files if path.name == "kustomization.yaml"} | {manifests.ROOT / name for name in HELM_VALUES}
     assert files - own == {path for path in named if path.is_file()}
-
-
-def test_the_demo_serves_the_repository_s_first_model() -> None:
-    (model,) = (manifests.ROOT.parent / "model_repository").iterdir()
-    demo = manifests.ROOT / "plain" / "demo"
-    assert (demo / "config.pbtxt").read_text() == (model / "config.pbtxt").read_text()
-    assert (demo / "model.json").read_text() == (model / "1" / "model.json").read_text()
-    assert model.name in (demo / "deployment.yaml").read_text()
 
 
 class Pod(NamedTuple):
@@ -110,6 +102,9 @@ def test_the_server_takes_its_arguments(pod: Pod) -> None:
     mounts = [mount["mountPath"] for mount in pod.container["volumeMounts"]]
     assert all(any(path.is_relative_to(mount) for mount in mounts) for path in paths)
     assert pod.container["command"] == ["octavo"]
+    repository = "/opt/models" if pod.where == "plain/demo" else "/mnt/models"
+    assert [str(path) for path in given["model_repository"]] == [repository]
+    assert (repository in mounts) == (pod.where not in (*RUNTIMES, "plain/demo"))  # KServe mounts what it has fetched
 
 
 def _expanded(argument: str, environment: dict[str, str]) -> str:
