@@ -12,8 +12,8 @@ from server import Server
 
 PARAMETERS: dict[str, Any] = {
     "type": "object",
-    "properties": {"city": {"enum": ["Paris", "Rome"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
-    "required": ["city", "days"],
+    "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    "required": ["city"],
     "additionalProperties": False,
 }
 NOW: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -35,8 +35,7 @@ def ask(client: OpenAI, **more: Any) -> Any:
 
 
 def check(name: str, arguments: str) -> None:
-    given = json.loads(arguments)
-    assert given == {} if name == "now" else (given["city"] in ("Paris", "Rome") and 1 <= given["days"] <= 9)
+    assert json.loads(arguments) in ([{}] if name == "now" else [{"city": "Paris"}, {"city": "Rome"}])
 
 
 @pytest.mark.parametrize(("choice", "reason"), [("required", "tool_calls"), (NAMED, "stop")])
