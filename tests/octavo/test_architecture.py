@@ -63,6 +63,7 @@ def test_only_the_engine_entry_meets_the_device() -> None:
     "module",
     [
         "octavo.grammar.process",
+        "octavo.text.template_process",
         "octavo.serving.frontend",
         "octavo.serving.supervisor",
         "octavo.cli",

@@ -3,18 +3,15 @@
 Its standard input is a socket on which the engine sends a ``GrammarSpec``, and then one end of a connection for each grammar.
 """
 
-import gc
 import os
-import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import msgspec
 
+from octavo.engine.forks import fork_for_each, limit_memory, limited_time
 from octavo.engine.grammars import Grammar, GrammarSpec, Masks, Turn
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import InvalidRequest
@@ -34,30 +31,22 @@ def main() -> None:
     die_with_parent(spec.parent)
     name_process("octavo-grammar")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets children that have ended
     vocabulary = load_vocabulary(load_tokenizer(spec.tokenizer), spec.vocab_size, spec.eos_token_ids)
-    gc.collect()
-    gc.freeze()  # what children share stays shared
-    while True:
-        data, fds, _, _ = socket.recv_fds(door, 1, 1)
-        if not data:
-            return
-        helper = os.getpid()
-        if os.fork() == 0:
-            die_with_parent(helper)
-            door.close()
-            os.close(0)
-            follow(Connection(fds[0]), vocabulary)
-            os._exit(0)
-        os.close(fds[0])
+    helper = os.getpid()
+
+    def serve(connection: Connection) -> None:
+        die_with_parent(helper)
+        follow(connection, vocabulary)
+
+    fork_for_each(door, serve)
 
 
 def follow(connection: Connection, vocabulary: Vocabulary) -> None:
     """Serve one grammar until the engine closes ``connection``."""
-    _limit_memory()
+    limit_memory(MOST_BYTES)
     try:
         asked = msgspec.msgpack.decode(connection.recv_bytes(), type=Grammar)
-        with _limited_time():
+        with limited_time(MOST_SECONDS):
             grammar: Matcher | str = _compiled(vocabulary, asked)
         matches: dict[int, Matcher] = {}
         while True:
@@ -90,30 +79,13 @@ def _answer(turn: Turn, grammar: Matcher | str, matches: dict[int, Matcher]) -> 
         if match is None:
             continue
         try:
-            with _limited_time():
+            with limited_time(MOST_SECONDS):
                 if token is not None:
                     match.advance(token)
                 masks[number] = match.mask()
         except InvalidRequest as error:
             errors[number] = str(error)
     return Masks([*masks], b"".join(masks.values()), errors)
-
-
-@contextmanager
-def _limited_time() -> Iterator[None]:
-    """Have the kernel end this process if the body takes more than ``MOST_SECONDS``."""
-    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0.0)
-
-
-def _limit_memory() -> None:
-    with open("/proc/self/statm") as file:
-        size = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + MOST_BYTES, size + MOST_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _line(door: socket.socket) -> bytes:

@@ -16,6 +16,8 @@ class PromptReader:
     def __init__(self, tokenizer: Tokenizer, admission: Admission) -> None:
         """Both of the same model."""
         self._tokenizer, self._admission = tokenizer, admission
+        if tokenizer.chat_template is not None:
+            tokenizer.chat_template.start()
 
     def read(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The token ids of each, checked."""

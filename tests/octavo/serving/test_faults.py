@@ -83,7 +83,7 @@ def test_an_engine_that_is_stopped_is_ended_and_comes_back(repository: Path, tmp
 
 def test_a_supervisor_that_is_killed_leaves_no_process_behind(own_server: Server) -> None:
     children = psutil.Process(own_server.process.pid).children(recursive=True)
-    assert len(children) == 2
+    assert len(children) > 2  # and what renders templates
     with Stream(own_server.grpc) as stream:
         next(stream.send(infer_request(max_tokens=LONG)))
         own_server.process.kill()

@@ -3,15 +3,15 @@
 import json
 import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from octavo.errors import InvalidRequest
-from octavo.text import template_limits
 from octavo.text.chat_template import ChatTemplate
 from octavo.text.tokenizer import load_tokenizer
 
@@ -115,24 +115,67 @@ def test_rendering_imports_neither_transformers_nor_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "takes more than 0.2 s"),
-        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "cannot be applied"),
-        ("{% set n = namespace(t='xy') %}{% for i in range(99) %}{% set n.t = n.t ~ n.t %}{% endfor %}", "characters of these"),
-        ("{% set n = namespace(t='xy') %}{% for i in range(99) %}{% set n.t = n.t + n.t %}{% endfor %}", "characters of these"),
-        ("{{ 'x' * 10 ** 9 }}", "characters of these"),
-        ("{{ 10 ** (10 ** 9) }}", "computes a number that is too large"),
-        ("{% for i in range(99999) %}{{ messages[1].content * 999 }}{% endfor %}", "characters of these"),
-    ],
-)
-def test_a_template_that_has_no_end_is_ended(source, text, monkeypatch):
-    monkeypatch.setattr(template_limits, "MAX_SECONDS", 0.2)
-    started = time.monotonic()
-    with pytest.raises(InvalidRequest, match=text):
-        ChatTemplate(source, {}).render(CHAT)
-    assert time.monotonic() - started < 5
+ENDLESS = [
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "{{ 10 ** (10 ** 9) }}",  # while Jinja compiles it
+]
+GROWING = [
+    "{% for i in range(99999) %}{{ messages[1].content * 999 }}{% endfor %}",
+    "{% set n = namespace(t='xy') %}{% for i in range(99) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
+    "{% set n = namespace(t='xy') %}{% for i in range(99) %}{% set n.t = n.t + n.t %}{% endfor %}",
+    "{% set n = namespace(a=[]) %}{% for i in range(1000) %}{% set n.a = [n.a, messages[0].role * 1000000] %}{% endfor %}",
+    "{{ 'x' * 10 ** 9 }}",
+    "{{ 'a'.rjust(800000000) | length }}",
+    "{{ 'a' | center(700000000) | length }}",
+    "{{ '{:>900000000}'.format('a') | length }}",
+    "{{ '%900000000d' % 1 }}",
+    "{{ ('x' * 16000000).replace('x', 'y' * 50) | length }}",
+]
+
+
+@pytest.mark.parametrize("source", [*ENDLESS, *GROWING])
+def test_a_template_that_has_no_end_is_ended(source):
+    template = ChatTemplate(source, {})
+    with pytest.raises(InvalidRequest, match="takes more than 1 s, 256 MiB of memory or 16777216 characters"):
+        template.render(CHAT)
+    assert ChatTemplate("{{ messages | length }}", {}).render(CHAT) == "4"
+
+
+def test_a_template_that_was_ended_renders_again():
+    template = ChatTemplate("{% if messages[0].role == 'evil' %}{{ 'x' * 10 ** 9 }}{% endif %}{{ 'ü' * (messages | length) }}", {})
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="takes more than"):
+            template.render([{"role": "evil", "content": ""}])
+        assert template.render(CHAT) == "üüüü"
+
+
+def test_processes_that_somebody_ends_are_replaced():
+    template = ChatTemplate("{{ messages | length }}", {})
+    assert template.render(CHAT) == "4"
+    (helper,) = (child for child in psutil.Process().children() if child.name() == "octavo-template")
+    gone = [*helper.children(), helper]
+    for process in gone:
+        process.kill()
+    psutil.wait_procs(gone, timeout=30)
+    assert template.render(CHAT) == "4"
+
+
+def test_threads_do_not_wait_for_one_another_and_get_their_own_texts():
+    template = ChatTemplate("{% for i in range(n) %}{% endfor %}{{ n }}", {})
+    with ThreadPoolExecutor(4) as threads:
+        texts = list(threads.map(lambda n: template.render(CHAT, {"n": n}), range(200)))
+    assert texts == [str(n) for n in range(200)]
+
+
+def test_a_process_ends_with_its_template():
+    ChatTemplate("", {}).start()
+    (helper,) = (child for child in psutil.Process().children() if child.name() == "octavo-template")
+    before = helper.children()
+    template = ChatTemplate("{{ messages | length }}", {})
+    template.render(CHAT)
+    (process,) = set(helper.children()) - set(before)
+    del template
+    process.wait(timeout=30)
 
 
 def test_variables_reach_the_template_and_cannot_hide_the_messages():

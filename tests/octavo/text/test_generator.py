@@ -346,7 +346,7 @@ async def test_a_conversation_is_spelled_by_the_models_template_and_no_token_is_
     Generator(client, tokenizer, roomy).generate(ask(HI))
     spelled = tokenizer.encode(tokenizer.chat_template.render(HI.messages), add_special_tokens=False)
     assert client.requests[0].prompt_token_ids == spelled
-    monkeypatch.setattr(tokenizer, "chat_template", ChatTemplate("x" * 10_000_000, {}))
+    monkeypatch.setattr(tokenizer, "chat_template", ChatTemplate("{{ 'x' * 10000000 }}", {}))
     with pytest.raises(InvalidRequest, match="The prompt holds at least 123457 tokens"):
         Generator(client, tokenizer, roomy).generate(ask(HI))
 
