@@ -14,7 +14,10 @@ async function ask(path, body, signal) {
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
   if (response.ok) return response;
-  if (response.status === 401) $("key").hidden = false;
+  if (response.status === 401) {
+    $("key").hidden = false;
+    throw new Refusal(401, key ? "This server does not know this key." : "This server wants a key.");
+  }
   const { error } = await response.json().catch(() => ({}));
   throw new Refusal(response.status, error?.message ?? error ?? `The server answers with ${response.status}.`);
 }

@@ -111,6 +111,7 @@ async function send(text) {
   } catch (error) {
     if (error.name === "AbortError") figures.end = "stopped";
     else {
+      if (!shown.textContent) box.remove();
       add("bad", "Error", worded(error)).setAttribute("role", "alert");
       $("prompt").value ||= text;
     }
