@@ -11,11 +11,10 @@ Fingerprint = frozenset[tuple[str, int, int]]
 def fingerprint(path: Path) -> Fingerprint:
     """(name, size in bytes, time of change in ns) of every file below ``path``, or of ``path`` if it is one.
 
-    What goes while it is looked at, or may not be read, is left out. Raises ``OSError`` if ``path`` is not there, or a file system
+    Names are those without links, so that a link that leads elsewhere differs, whatever it leads to. What goes while it is looked at, or may not be read, is left out. Raises ``OSError`` if ``path`` is not there, or a file system
     fails: what it did not tell must not look like a change.
     """
-    os.stat(path)
-    return frozenset(_files(os.fspath(path)))
+    return frozenset(_files(os.path.realpath(path, strict=True)))
 
 
 def _files(path: str) -> Iterator[tuple[str, int, int]]:
@@ -32,4 +31,4 @@ def _files(path: str) -> Iterator[tuple[str, int, int]]:
 def _file(path: str) -> Iterator[tuple[str, int, int]]:
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         status = os.stat(path)
-        yield path, status.st_size, status.st_mtime_ns
+        yield os.path.realpath(path), status.st_size, status.st_mtime_ns

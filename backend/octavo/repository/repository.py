@@ -5,6 +5,7 @@ folder with ``config.json`` or one ``.gguf``, or a ``.gguf`` file), which is the
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,10 @@ _SKIPPED = {"lost+found"}
 
 
 class ModelFolder(NamedTuple):
-    """Where one model lies. A bare one is a snapshot without ``config.pbtxt``, versions and ``model.json``."""
+    """Where one model lies, links on the way to ``root`` resolved: they may lead elsewhere the next time.
+
+    A bare one is a snapshot without ``config.pbtxt``, versions and ``model.json``.
+    """
 
     name: str
     root: Path
@@ -35,21 +39,22 @@ class ModelFolder(NamedTuple):
 
 
 class ModelRepository:
-    """The models under some paths. Every call reads the folders anew, so a model that was just put there is found.
+    """The models under some paths. Every call reads the folders anew, so a model that was just put there is found, and a link
+    that leads elsewhere by now (as git-sync's does) is followed.
 
     ``model_name`` names the paths that are bare snapshots; without it the name is that of the folder or file.
     """
 
     def __init__(self, paths: Sequence[Path], model_name: str | None = None) -> None:
         """Raises ``LoadFailed`` if a path cannot be read or a bare snapshot has no proper name."""
-        self._roots = [path.resolve() for path in paths]
+        self._paths = [Path(os.path.abspath(path)) for path in paths]
         self._model_name = model_name
         self._views: dict[Path, dict[str, Fingerprint]] = {}
-        for root in self._roots:
-            if not root.exists():
-                raise LoadFailed(f"The model repository '{root.name}' does not exist.")
-            if _is_bare(root):
-                self._bare_folder(root)
+        for path in self._paths:
+            if not path.exists():
+                raise LoadFailed(f"The model repository '{path.name}' does not exist.")
+            if _is_bare(path):
+                self._bare_folder(path)
 
     def names(self) -> list[str]:
         """Every model, also those that cannot be loaded, in alphabetical order."""
@@ -65,9 +70,9 @@ class ModelRepository:
         What cannot be read is as it was at the call before: a file system that fails for a moment changes no model.
         """
         found: dict[str, Fingerprint] = {}
-        for root in self._roots:
-            self._views[root] = self._view(root, self._views.get(root, {}))
-            for name, files in self._views[root].items():
+        for path in self._paths:
+            self._views[path] = self._view(path, self._views.get(path, {}))
+            for name, files in self._views[path].items():
                 found[name] = found.get(name, frozenset()) | files
         return found
 
@@ -99,12 +104,12 @@ class ModelRepository:
         engine = engine_config(folder.name, version, settings, source, device)
         return ModelSpec(folder.name, version, config.SerializeToString(deterministic=True), engine, settings.served_model_name)
 
-    def _view(self, root: Path, before: dict[str, Fingerprint]) -> dict[str, Fingerprint]:
-        """What the models of one root are like now, and ``before`` where that cannot be read."""
+    def _view(self, path: Path, before: dict[str, Fingerprint]) -> dict[str, Fingerprint]:
+        """What the models under one path are like now, and ``before`` where that cannot be read."""
         try:
-            folders = self._folders_of(root)
+            folders = self._folders_of(path)
         except OSError as error:
-            log.warning("Model repository '%s' cannot be read: %s. Its models stay as they are.", root.name, error.strerror)
+            log.warning("Model repository '%s' cannot be read: %s. Its models stay as they are.", path.name, error.strerror)
             return before
         view: dict[str, Fingerprint] = {}
         for folder in folders:
@@ -116,19 +121,20 @@ class ModelRepository:
         return view
 
     def _folders(self) -> list[ModelFolder]:
-        """Every model of every root that can be read; a name that two roots hold appears twice."""
+        """Every model under every path that can be read; a name that two paths hold appears twice."""
         found: list[ModelFolder] = []
-        for root in self._roots:
+        for path in self._paths:
             try:
-                found += self._folders_of(root)
+                found += self._folders_of(path)
             except OSError as error:
-                log.warning("Model repository '%s' cannot be read: %s.", root.name, error.strerror)
+                log.warning("Model repository '%s' cannot be read: %s.", path.name, error.strerror)
         return found
 
-    def _folders_of(self, root: Path) -> list[ModelFolder]:
-        """Every model of one root. Raises ``OSError`` if it cannot be read."""
-        if _is_bare(root):
-            return [self._bare_folder(root)]
+    def _folders_of(self, path: Path) -> list[ModelFolder]:
+        """Every model under one path. Raises ``OSError`` if it cannot be read."""
+        if _is_bare(path):
+            return [self._bare_folder(path)]
+        root = _resolved(path)
         paths = [path for path in sorted(root.iterdir()) if is_model_name(path.name) and path.name not in _SKIPPED]
         return [ModelFolder(path.name, root, path, bare=False) for path in paths if path.is_dir()]
 
@@ -142,10 +148,11 @@ class ModelRepository:
         (folder,) = found
         return folder._replace(path=inside(folder.root, folder.path, f"The folder of model '{name}'"))
 
-    def _bare_folder(self, root: Path) -> ModelFolder:
-        name = self._model_name or (root.stem if root.is_file() else root.name)
+    def _bare_folder(self, path: Path) -> ModelFolder:
+        name = self._model_name or (path.stem if path.is_file() else path.name)
         if not is_model_name(name):
             raise LoadFailed(f"'{name}' cannot be the name of a model; name the snapshot with --model-name.")
+        root = _resolved(path)
         return ModelFolder(name, root, root, bare=True)
 
     def _config(self, folder: ModelFolder, override: str | None) -> mc.ModelConfig:
@@ -180,6 +187,10 @@ class ModelRepository:
             raise LoadFailed(f"Version {version} of model '{folder.name}' has no model.json, which names the weights.")
         what = f"model.json of version {version} of model '{folder.name}'"
         return parse_settings(read_text(inside(folder.root, path / "model.json", what), what), folder.name), path
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path, strict=True))
 
 
 def _is_bare(root: Path) -> bool:

@@ -258,6 +258,33 @@ class TestContainment:
         assert ModelRepository([root]).names() == ["m"]
         assert len(ModelRepository([root]).spec("m")) == 1
 
+    @pytest.mark.parametrize("linked", ["", "m"])
+    def test_a_link_that_leads_elsewhere_by_now_is_followed(self, root: Path, tmp_path: Path, add_model, linked: str) -> None:
+        """As git-sync publishes: the repository, or a model in it, is a link that is replaced; sizes and times may be the same."""
+        for number, tree in enumerate(("a", "b"), start=1):
+            model = add_model("m", where=root / ".trees" / tree, seed=number)
+            os.utime(model / "1" / "model.json", ns=(1, 1))
+            os.utime(model / "config.pbtxt", ns=(1, 1))
+        link = root / linked if linked else tmp_path / "current"
+        link.symlink_to(root / ".trees" / "a" / linked)
+        repository = ModelRepository([root if linked else link])
+        before = repository.fingerprints()
+        assert repository.spec("m")[0].engine.seed == 1
+        assert repository.fingerprints() == before
+        (tmp_path / "next").symlink_to(root / ".trees" / "b" / linked)
+        (tmp_path / "next").replace(link)
+        shutil.rmtree(root / ".trees" / "a")
+        after = repository.fingerprints()
+        assert before.keys() == after.keys() == {"m"}
+        assert before["m"] != after["m"]
+        assert repository.spec("m")[0].engine.seed == 2
+
+    def test_a_bare_snapshot_has_the_name_of_the_link_to_it(self, tmp_path: Path) -> None:
+        (tmp_path / "0a1b2c").mkdir()
+        (tmp_path / "0a1b2c" / "config.json").write_text("{}")
+        (tmp_path / "current").symlink_to("0a1b2c")
+        assert ModelRepository([tmp_path / "current"]).names() == ["current"]
+
     def test_a_link_to_itself(self, root: Path) -> None:
         (root / "loop").symlink_to("loop")
         assert ModelRepository([root]).names() == []

@@ -22,9 +22,11 @@ UNLUCKY = 13  # the seed of an engine that cannot start, see ``crowded_engine``
 
 @pytest.fixture(scope="module")
 def folder(snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("followed")
-    write_model(folder, "first", snapshot)
-    return folder
+    """A link to the folder of models, as git-sync makes it."""
+    parent = tmp_path_factory.mktemp("followed")
+    write_model(parent / "old", "first", snapshot)
+    (parent / "current").symlink_to("old")
+    return parent / "current"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,19 @@ def test_a_change_that_cannot_be_read_or_served_is_not_even_tried(
     assert client.is_server_ready()
 
 
+def test_a_link_that_is_replaced_is_followed(followed: Server, folder: Path, client: triton.InferenceServerClient) -> None:
+    old = folder.resolve()
+    shutil.copytree(folder, folder.with_name("new"))
+    (folder.with_name("new") / "first" / "1" / "model.json").write_text(
+        (old / "first" / "1" / "model.json").read_text().replace("1000000", "48")
+    )
+    folder.with_name("next").symlink_to("new")
+    folder.with_name("next").replace(folder)
+    shutil.rmtree(old)
+    followed.wait_until(lambda: "at most 48" in refused(client), "the models behind the link to be served")
+    assert client.is_server_ready()
+
+
 def test_nobody_else_loads(client: triton.InferenceServerClient) -> None:
     text = "explicit model load / unload is not allowed if polling is enabled"
     assert refusal(client.load_model, "first") == ("StatusCode.UNAVAILABLE", text)
@@ -104,7 +119,7 @@ def test_the_old_comes_back_if_the_new_cannot_start(followed: Server, folder: Pa
     set_up(folder, max_model_len=32, seed=UNLUCKY)
     wait_for_failure(followed, before + 1)
     assert "The device is out of luck." in followed.log.read_text()
-    assert "at most 64" in refused(client)
+    assert "at most 48" in refused(client)
     assert client.is_server_ready()
 
 
