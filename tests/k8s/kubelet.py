@@ -1,19 +1,20 @@
 """What a kubelet does with one container: starts it, probes it, ends it. Time in manifests passes ``SPEED`` times as fast.
 
 The container is a process of this machine with the manifest's command, arguments and environment. Three things are the machine's:
-``/mnt/models`` is a folder of ours, the ports are free ones of the loopback interface (the last of two equal flags holds), and
-the ports of the manifest are looked up where the server says that it listens. Timeouts of probes pass no faster.
+what is mounted lies in folders of ours, the ports are free ones of the loopback interface (the last of two equal flags holds),
+and the ports of the manifest are looked up where the server says that it listens. Timeouts of probes pass no faster.
 """
 
 import http.client
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ _PORTS = {"http": 8080, "grpc": 9000, "metrics": 8002}
 class Container:
     """One run of a container."""
 
-    def __init__(self, manifest: dict[str, Any], models: Path, log: Path) -> None:
+    def __init__(self, manifest: dict[str, Any], mounts: Mapping[str, Path], log: Path) -> None:
         environment = {one["name"]: one["value"] for one in manifest["env"]}
         words = [re.sub(r"\$\((\w+)\)", lambda name: environment[name[1]], word) for word in manifest["args"]]
         command = [sys.executable, "-m", *manifest["command"]]
-        command += [word.replace("/mnt/models", str(models)) for word in words]
+        command += [_mounted(word, mounts) for word in words]
         for port in _PORTS:
             command += [f"--{port}-port=0", f"--{port}-address=127.0.0.1"]
         ours = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
@@ -65,8 +66,17 @@ class Container:
         self._reader.join()
 
 
+def _mounted(word: str, mounts: Mapping[str, Path]) -> str:
+    for path, folder in mounts.items():
+        word = word.replace(path, str(folder))
+    return word
+
+
 def _get(address: str, handler: dict[str, Any], probe: dict[str, Any]) -> bool:
     connection = http.client.HTTPConnection(address, timeout=probe["timeoutSeconds"])
+    if handler["scheme"] == "HTTPS":  # of whoever signed the certificate, a kubelet asks nothing
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(address, timeout=probe["timeoutSeconds"], context=context)
     try:
         connection.request("GET", handler["path"])
         return 200 <= connection.getresponse().status < 400
@@ -89,11 +99,11 @@ def _check(address: str, handler: dict[str, Any], probe: dict[str, Any]) -> bool
 class Kubelet:
     """Keeps one container running by its probes. ``ready`` is what its Service would go by; ``restarts`` why it was ended."""
 
-    def __init__(self, manifest: dict[str, Any], models: Path, log: Path, grace: float) -> None:
-        self._manifest, self._models, self._log, self._grace = manifest, models, log, grace
+    def __init__(self, manifest: dict[str, Any], mounts: Mapping[str, Path], log: Path, grace: float) -> None:
+        self._manifest, self._mounts, self._log, self._grace = manifest, mounts, log, grace
         self.ready, self.restarts = False, list[str]()
         self.readiness = [False]
-        self.container = Container(manifest, models, log)
+        self.container = Container(manifest, mounts, log)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -138,7 +148,7 @@ class Kubelet:
                 self.restarts.append(reason)
                 self._terminate(self._grace / SPEED)
                 self.container.kill()
-                self.container = Container(self._manifest, self._models, self._log)
+                self.container = Container(self._manifest, self._mounts, self._log)
 
     def _watch(self) -> str | None:
         """Why a container that has started has to be ended; None when the pod is to end."""

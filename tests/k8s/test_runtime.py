@@ -16,13 +16,16 @@ import pytest
 import tritonclient.grpc as triton
 import yaml
 from calls import Streams, infer_request, is_final, text_of
+from certificates import Authority
 from kubelet import Kubelet
 from test_manifests import needs_kubectl
 from tiny import write_snapshot
 from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import InferenceServerException
 from watched import missing_series, watched_queries
 
 SERVICE = "tiny"
+MODELS = "/mnt/models"
 GRACE = 30.0  # what a pod has whose service sets nothing
 CLIENTS = Path(__file__).parents[1] / "octavo" / "serving" / "kserve_calls.py"
 
@@ -52,7 +55,7 @@ def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
     (folder / "tiny" / "config.pbtxt").write_text('backend: "octavo"\n')
     (folder / "tiny" / "1" / "model.json").write_text(json.dumps({"model": "weights", "dtype": "float32"}))
     log = tmp_path_factory.mktemp("log") / "log"
-    kubelet = Kubelet(container_for_service("octavo"), read_only(folder), log, GRACE)
+    kubelet = Kubelet(container_for_service("octavo"), {MODELS: read_only(folder)}, log, GRACE)
     try:
         kubelet.wait_until(lambda: kubelet.ready, "the pod to be ready")
         yield kubelet
@@ -147,7 +150,7 @@ def test_a_server_that_no_longer_answers_is_started_anew(tmp_path: Path) -> None
     """The Knative runtime with a bare snapshot: one port, probes over gRPC, and liveness that acts."""
     write_snapshot(tmp_path / "snapshot")
     container = container_for_service("octavo-knative")
-    kubelet = Kubelet(container, read_only(tmp_path / "snapshot"), tmp_path / "log", GRACE)
+    kubelet = Kubelet(container, {MODELS: read_only(tmp_path / "snapshot")}, tmp_path / "log", GRACE)
     try:
         kubelet.wait_until(lambda: kubelet.ready, "the pod to be ready")
         first = kubelet.container
@@ -159,5 +162,34 @@ def test_a_server_that_no_longer_answers_is_started_anew(tmp_path: Path) -> None
         kubelet.wait_until(lambda: kubelet.container is not first and kubelet.ready, "the next container to be ready")
         assert kubelet.restarts == ["livenessProbe"]
         assert kubelet.readiness == [False, True, False, True]
+    finally:
+        kubelet.close()
+
+
+@needs_kubectl
+@pytest.mark.long
+def test_probes_pass_and_strangers_do_not_where_there_are_tls_and_keys(tmp_path: Path) -> None:
+    """The Deployment of ``plain/secured``, with a Secret of each kind."""
+    write_snapshot(tmp_path / "snapshot")
+    authority = Authority(tmp_path, "authority")
+    mounts = {MODELS: read_only(tmp_path / "snapshot"), "/etc/octavo/tls": tmp_path / "tls", "/etc/octavo/keys": tmp_path / "keys"}
+    signed = authority.sign("server")
+    for secret in ("tls", "keys"):
+        (tmp_path / secret).mkdir()
+    (tmp_path / "tls" / "tls.crt").write_bytes(signed.certificate.read_bytes())
+    (tmp_path / "tls" / "tls.key").write_bytes(signed.key.read_bytes())
+    (tmp_path / "keys" / "tokens").write_text("inference,metadata: secret\n")
+    (deployment,) = (one.document for one in manifests.build("plain/secured") if one.document["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    kubelet = Kubelet(container, mounts, tmp_path / "log", deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
+    try:
+        kubelet.wait_until(lambda: kubelet.ready, "the pod to be ready")
+        trusted = {"ssl": True, "root_certificates": str(authority.root)}
+        with triton.InferenceServerClient(kubelet.container.addresses[9000], **trusted) as client:
+            assert client.is_server_ready()
+            assert client.get_model_metadata("model", headers={"authorization": "Bearer secret"}).name == "model"
+            with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+                client.get_model_metadata("model")
+        assert kubelet.restarts == []
     finally:
         kubelet.close()

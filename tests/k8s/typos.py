@@ -1,6 +1,6 @@
 """Every way in which a manifest can be wrong by one letter or one type."""
 
-import copy
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,19 +11,18 @@ from manifests import Manifest
 def typos(one: Manifest) -> Iterator[Manifest]:
     """``one`` with a letter too many in one of its keys, or a list in the place of one of its values; for all of them."""
     document = _with_open_patches(one.document)
+    text = json.dumps(document)
     for path in _paths(document):
-        renamed, retyped = copy.deepcopy(document), copy.deepcopy(document)
-        *_, last = path
-        inner = _at(renamed, path[:-1])
-        if isinstance(inner, dict):
-            yield one._replace(where=f"{one.where}: {path} renamed", document=_renamed(renamed, path))
+        if isinstance(_at(document, path[:-1]), dict):
+            yield one._replace(where=f"{one.where}: {path} renamed", document=_renamed(json.loads(text), path))
         if not isinstance(_at(document, path), dict | list) and not _is_free(path):
-            _at(retyped, path[:-1])[last] = [["wrong"]]
+            retyped = json.loads(text)
+            _at(retyped, path[:-1])[path[-1]] = [["wrong"]]
             yield one._replace(where=f"{one.where}: {path} retyped", document=retyped)
 
 
 def _with_open_patches(document: dict[str, Any]) -> dict[str, Any]:
-    opened = copy.deepcopy(document)
+    opened = json.loads(json.dumps(document))
     for patch in opened.get("patches", []):
         if "patch" in patch:
             patch["patch"] = yaml.safe_load(patch["patch"])
