@@ -11,8 +11,9 @@ Fingerprint = frozenset[tuple[str, int, int]]
 def fingerprint(path: Path) -> Fingerprint:
     """(name, size in bytes, time of change in ns) of every file below ``path``, or of ``path`` if it is one.
 
-    Names are those without links, so that a link that leads elsewhere differs, whatever it leads to. What goes while it is looked at, or may not be read, is left out. Raises ``OSError`` if ``path`` is not there, or a file system
-    fails: what it did not tell must not look like a change.
+    Names are those without links, so that a link that leads elsewhere differs, whatever it leads to. What goes while it is
+    looked at, or may not be read, is left out. Raises ``OSError`` if ``path`` is not there, or a file system fails: what it did
+    not tell must not look like a change.
     """
     return frozenset(_files(os.path.realpath(path, strict=True)))
 
