@@ -31,7 +31,7 @@ def missing_series(exposed: str) -> list[str]:
         f"{name} by {sorted(wanted)} in: {query}"
         for query in watched_queries()
         for name, wanted in _series(promql.parse(query), set())
-        if name not in _OWN and not wanted - _ADDED <= labels.get(name, {"no such series"})
+        if name not in _OWN and not (name in labels and wanted - _ADDED <= labels[name])
     ]
 
 
