@@ -91,7 +91,7 @@ class InProcessEngine:
         for output in frame.outputs:
             if output.error is not None:
                 raise RuntimeError(output.error.text)
-        return frame.ids + [output.id for output in frame.outputs for _ in output.token_ids]
+        return [*memoryview(frame.ids).cast("q"), *(output.id for output in frame.outputs for _ in output.token_ids)]
 
     def cancel(self, ids: list[int]) -> None:
         """End these requests."""

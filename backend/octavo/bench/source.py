@@ -8,13 +8,14 @@ import os
 import time
 from typing import NoReturn
 
+import numpy as np
+
 from octavo.config import EngineConfig
 from octavo.engine import process
 from octavo.engine.control import ControlChannel, FrontEndGone, StatsQuery, StatsReply
 from octavo.engine.endpoint import Endpoint
 from octavo.engine.messages import (
     EngineCommand,
-    EngineFrame,
     EngineInfo,
     EngineOutput,
     EngineRequest,
@@ -22,8 +23,8 @@ from octavo.engine.messages import (
     FinishReason,
     Submit,
 )
-from octavo.engine.scheduler import Outputs
-from octavo.errors import ErrorFrame, OctavoError
+from octavo.engine.outbox import Outbox, Outputs
+from octavo.errors import OctavoError
 
 INFO = EngineInfo(
     max_model_len=2**20,
@@ -60,6 +61,7 @@ class TokenSource:
         """Ready at once."""
         self.info = INFO
         self._open: dict[tuple[bytes, int], Answer] = {}
+        self._outbox = Outbox()
         self._made = 0
 
     def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
@@ -81,11 +83,9 @@ class TokenSource:
 
     def refuse_all(self, error: OctavoError) -> Outputs:
         """What to tell each front end of its open requests."""
-        frames: Outputs = {}
         for client, request_id in self._open:
-            output = EngineOutput(request_id, finish=FinishReason.ERROR, error=ErrorFrame.of(error))
-            frames.setdefault(client, EngineFrame()).outputs.append(output)
-        return frames
+            self._outbox.refuse(client, request_id, error)
+        return self._outbox.empty()
 
     def _handle(self, client: bytes, command: EngineCommand) -> None:
         if isinstance(command, Submit):
@@ -102,31 +102,31 @@ class TokenSource:
 
     def _step(self) -> Outputs:
         """A token for everybody to whom one is due, once it is due to anybody."""
-        frames: Outputs = {}
         if not self._open:
-            return frames
+            return {}
         if (early := min(answer.due for answer in self._open.values()) - time.monotonic()) > 0:
             time.sleep(early)
         now = time.monotonic()
+        plain: list[tuple[int, int, int]] = []
         for (client, request_id), answer in list(self._open.items()):
             if answer.due <= now:
-                frame = frames.get(client) or frames.setdefault(client, EngineFrame())
-                self._answer(frame, client, request_id, answer)
-        return frames
+                token = answer.prompt[answer.made % len(answer.prompt)]
+                answer.made += 1
+                answer.left -= 1
+                answer.due += answer.period
+                self._made += 1
+                if answer.made > 1 and answer.left:
+                    plain.append((self._outbox.number(client), request_id, token))
+                else:
+                    self._tell(client, request_id, token, answer)
+        self._outbox.put_tokens(*np.array(plain, np.int64).reshape(-1, 3).T)
+        return self._outbox.empty()
 
-    def _answer(self, frame: EngineFrame, client: bytes, request_id: int, answer: Answer) -> None:
-        token = answer.prompt[answer.made % len(answer.prompt)]
-        answer.made += 1
-        answer.left -= 1
-        answer.due += answer.period
-        self._made += 1
-        if answer.made > 1 and answer.left:
-            frame.ids.append(request_id)
-            frame.token_ids.append(token)
-            return
+    def _tell(self, client: bytes, request_id: int, token: int, answer: Answer) -> None:
+        """Of the first token, or of the last."""
         finish = None if answer.left else FinishReason.LENGTH
         start = 0 if answer.made == 1 else None
-        frame.outputs.append(EngineOutput(request_id, [token], finish, num_cached_tokens=start, queue_seconds=start))
+        self._outbox.put(client, EngineOutput(request_id, [token], finish, num_cached_tokens=start, queue_seconds=start))
         if finish:
             del self._open[client, request_id]
 

@@ -69,20 +69,20 @@ class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
     prompt_logprobs: list[TokenLogprobs | None] | None = None
 
 
-class EngineFrame(msgspec.Struct, frozen=True, array_like=True):
+class EngineFrame(msgspec.Struct, array_like=True):
     """All that one step made for one front end.
 
-    ``token_ids[i]`` is one more token for the request ``ids[i]``: what most outputs of a large batch come to. All others,
-    those that say more, are ``outputs``.
+    ``ids`` and ``token_ids``: int64 in the machine's order, equally many; the i-th token is one more for the i-th request, which is
+    what most outputs of a large batch come to. All others, those that say more, are ``outputs``.
     """
 
-    ids: list[int] = []
-    token_ids: list[int] = []
+    ids: bytes = b""
+    token_ids: bytes = b""
     outputs: list[EngineOutput] = []
 
     def __iter__(self) -> Iterator[EngineOutput]:
         """Every output, one after the other."""
-        for request_id, token_id in zip(self.ids, self.token_ids, strict=True):
+        for request_id, token_id in zip(memoryview(self.ids).cast("q"), memoryview(self.token_ids).cast("q"), strict=True):
             yield EngineOutput(request_id, [token_id])
         yield from self.outputs
 

@@ -38,8 +38,8 @@ class Outbox:
         for number in counts.nonzero()[0].tolist():
             mine = slice(None) if counts[number] == len(ids) else clients == number
             frame = self._frames[self._clients[number]]
-            frame.ids.extend(ids[mine].tolist())
-            frame.token_ids.extend(tokens[mine].tolist())
+            frame.ids += ids[mine].tobytes()
+            frame.token_ids += tokens[mine].tobytes()
 
     def empty(self) -> Outputs:
         """All of it."""
