@@ -119,6 +119,24 @@ def frontend(
 
 
 @bench.command()
+def host(
+    rows: Annotated[str, typer.Option(help="Comma-separated: how many requests decode at once.")] = "1,64,256,1024",
+    steps: Annotated[int, typer.Option(min=1, help="Steps that count; the medians are shown.")] = 600,
+    json: Json = Path("bench-host.json"),
+) -> None:
+    """What planning a step, taking its tokens and telling of them costs the processor, without a model."""
+    from octavo.bench.host import run
+
+    try:
+        counts = [int(count) for count in rows.split(",")]
+        if min(counts) < 1:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{rows!r} must be whole numbers above 0, such as 1,256.", param_hint="--rows") from None
+    _report("host", run(counts, steps), None, json, locals())
+
+
+@bench.command()
 def offline(
     model: Snapshot,
     load_format: Format = LoadFormat.AUTO,
