@@ -5,6 +5,7 @@ import typer
 from octavo.cli.batch import batch
 from octavo.cli.bench import bench
 from octavo.cli.check import check
+from octavo.cli.compile import compile
 from octavo.cli.generate import chat, generate
 from octavo.cli.k8s import k8s
 from octavo.cli.serve import serve
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command(cls=SwitchCommand)(serve)
 app.command()(check)
+app.command()(compile)
 app.command()(k8s)
 app.command()(generate)
 app.command()(chat)

@@ -27,7 +27,8 @@ import octavo_kernels
 from octavo.config import EngineConfig
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import LoadFailed
-from octavo.runtime.device import usable_cores
+from octavo.models.loader import describe_model
+from octavo.runtime.device import resolve_page_size, usable_cores
 
 if TYPE_CHECKING:
     from octavo_kernels.precompile import Claims
@@ -35,13 +36,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "TRITON_CACHE_DIR"
+SHIPPED_VARIABLE = "OCTAVO_KERNELS"
 MOST_WORKERS = 16
 PATIENCE = 120.0  # seconds after which workers are given up
 
 
 @contextmanager
-def compiled_ahead(config: EngineConfig, page_size: int, capability: tuple[int, int]) -> Iterator[None]:
-    """While the body runs, workers compile what an engine of ``config`` launches on a GPU of ``capability``; then wait for them.
+def compiled_ahead(
+    config: EngineConfig, page_size: int, capability: tuple[int, int], patience: float | None = PATIENCE
+) -> Iterator[None]:
+    """While the body runs, workers compile what an engine of ``config`` launches on a GPU of ``capability``.
+
+    Then they are waited for, for ``patience`` seconds, None for as long as it takes.
 
     Nothing is done for what a start has compiled before. Enter it before the process has a context on a GPU, from a thread that
     stays. No worker outlives it, none fails it.
@@ -49,7 +55,7 @@ def compiled_ahead(config: EngineConfig, page_size: int, capability: tuple[int, 
     from octavo_kernels import precompile
 
     precompile.when_compiled(None)
-    done = choose_cache() / f"octavo-{_identity(config, page_size, capability)}"
+    done = _known_start(config, page_size, capability)
     workers: list[ForkProcess] = []
     if not done.exists():
         octavo_kernels.for_device(torch.device("meta"), config.deterministic)  # imported once, for all workers
@@ -60,7 +66,7 @@ def compiled_ahead(config: EngineConfig, page_size: int, capability: tuple[int, 
         yield
         waited = time.monotonic()
         for worker in workers:
-            worker.join(max(0.0, waited + PATIENCE - time.monotonic()))
+            worker.join(None if patience is None else max(0.0, waited + patience - time.monotonic()))
     finally:
         for worker in workers:
             worker.kill()
@@ -77,8 +83,34 @@ def compiled_ahead(config: EngineConfig, page_size: int, capability: tuple[int, 
                 done.touch()
 
 
+def compile_for(config: EngineConfig, capability: tuple[int, int]) -> None:
+    """Compile what an engine of ``config`` launches on a GPU of ``capability``. Raises ``LoadFailed`` if that does not succeed."""
+    try:
+        import octavo_kernels.precompile  # noqa: F401
+    except ImportError:
+        raise LoadFailed("Compiling kernels needs the package triton; install octavo[gpu].") from None
+    device = torch.device("cuda")
+    describe_model(config, device)
+    page_size = resolve_page_size(config.block_size, device)
+    with compiled_ahead(config, page_size, capability, patience=None):
+        pass
+    if not _known_start(config, page_size, capability).exists():
+        raise LoadFailed(f"Not all kernels of model '{config.name}' could be compiled; the log says why.")
+
+
 def choose_cache() -> Path:
-    """Have kernels kept where ``TRITON_CACHE_DIR`` says, else in the user's cache folder: both outlive the engine."""
+    """Have kernels kept in ``_kernels_folder``, with those that came with an image (``OCTAVO_KERNELS``) linked into it."""
+    folder = _kernels_folder()
+    shipped = os.environ.get(SHIPPED_VARIABLE)
+    for kernel in Path(shipped).iterdir() if shipped and Path(shipped).is_dir() else ():
+        if kernel.is_dir():
+            with suppress(OSError):  # it is there, or the folder is for reading only
+                (folder / kernel.name).symlink_to(kernel)
+    return folder
+
+
+def _kernels_folder() -> Path:
+    """Where ``TRITON_CACHE_DIR`` says, else in the user's cache folder: both outlive the engine."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE])
     try:
@@ -100,6 +132,11 @@ def warn_of_compiles() -> None:
     precompile.when_compiled(
         lambda name, seconds: log.warning("%s was compiled after the engine was ready, for %.1f s", name, seconds)
     )
+
+
+def _known_start(config: EngineConfig, page_size: int, capability: tuple[int, int]) -> Path:
+    """The file that says that all kernels of a start are compiled."""
+    return choose_cache() / f"octavo-{_identity(config, page_size, capability)}"
 
 
 def _identity(config: EngineConfig, page_size: int, capability: tuple[int, int]) -> str:

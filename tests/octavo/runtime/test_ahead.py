@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo.runtime.ahead import CACHE_VARIABLE, choose_cache
+from octavo.runtime.ahead import CACHE_VARIABLE, SHIPPED_VARIABLE, choose_cache
 
 pytest.importorskip("triton.backends.nvidia")
 NEW = "Now one that the start has not met"
@@ -103,6 +103,21 @@ def test_workers_end_with_the_engine(model: Path) -> None:
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_kernels_of_an_image_are_found_beside_those_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, cache = tmp_path / "image", tmp_path / "cache"
+    for folder in (image / "shipped", image / "both", cache / "both"):
+        folder.mkdir(parents=True)
+    (image / "octavo-known-start").touch()
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    monkeypatch.setenv(SHIPPED_VARIABLE, str(image))
+    for _ in range(2):
+        assert choose_cache() == cache
+        assert {path.name for path in cache.iterdir()} == {"shipped", "both"}
+    assert (cache / "shipped").resolve() == image / "shipped" and not (cache / "both").is_symlink()
+    monkeypatch.setenv(SHIPPED_VARIABLE, str(tmp_path / "nowhere"))
+    assert choose_cache() == cache
 
 
 def test_where_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
