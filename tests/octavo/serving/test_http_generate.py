@@ -170,3 +170,19 @@ def test_a_caller_that_does_not_wait_for_the_answer_frees_its_pages(server: Serv
     connection.close()
     server.wait_until_free()
     assert server.metric("nv_inference_request_failure", reason="CANCELED") == cancelled + 1
+
+
+@pytest.mark.parametrize("path", [GENERATE, STREAM])
+def test_a_caller_that_closes_its_side_gets_the_whole_answer(server: Server, path: str) -> None:
+    """As ``nc -N`` does, and the health checks of some balancers."""
+    import json
+    import socket
+
+    host, port = server.http.split(":")
+    body = json.dumps(generate_body(max_tokens=400, stream=path == STREAM)).encode()
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body))
+        connection.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert said.count(b"HTTP/1.1 200 OK\r\n") == 1
+    assert said.endswith(b"0\r\n\r\n") if path == STREAM else b'"text_output"' in said

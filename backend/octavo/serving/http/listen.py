@@ -16,6 +16,9 @@ from octavo.serving.http.errors import error_json
 from octavo.serving.tls import TlsFiles
 
 HEADER_PATIENCE = 60.0
+# When it is first asked whether a client that has closed its side is still there; then after twice as long each time.
+_FIRST_PROBE, _LONGEST_PAUSE = 0.2, 5.0
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What one read may bring beyond a header that is about to be whole.
 _LARGEST_READ = 256 * 1024
 
@@ -35,6 +38,9 @@ class LimitedProtocol(HttpToolsProtocol):
     Fields are counted as they become whole, and what is read while none does is counted too, so that neither many fields
     nor one without an end can fill the memory. A header that is not whole after ``HEADER_PATIENCE`` seconds ends its
     connection; between requests uvicorn's own, shorter patience holds.
+
+    A client that closes its side after a whole request, as ``nc -N`` does, still gets its answer. One that has gone for good
+    sends nothing else, so it is told to continue, which every client ignores, until its host says that nobody is there.
     """
 
     max_header = 16 * 1024
@@ -43,6 +49,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _in_header = True
     _refused = False
     _patience: asyncio.TimerHandle | None = None
+    _probing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first header is waited for."""
@@ -52,7 +59,21 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for."""
         self._stop_waiting()
+        if self._probing is not None:
+            self._probing.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open, for an answer to what has come whole. (TLS knows no half of a connection.)"""
+        cycle = self.cycle
+        whole = cycle is not None and not cycle.more_body and not self._unread and not self._refused
+        if not whole or cycle.response_complete or self.scheme == "https":
+            return False
+        self._stop_waiting()
+        cycle.keep_alive = False
+        if self._probing is None:
+            self._probe_after(_FIRST_PROBE)
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless the header is over the limit."""
@@ -98,6 +119,20 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unread, self._in_header = 0, True
         if not self._refused:
             super().on_message_complete()
+
+    def _probe_after(self, seconds: float) -> None:
+        self._probing = self.loop.call_later(seconds, self._probe, seconds)
+
+    def _probe(self, waited: float) -> None:
+        """Write something that fails if the client has gone. Once an answer has begun, that does."""
+        if self.transport.is_closing() or self.cycle.response_started:
+            return
+        if self.cycle.scope["http_version"] == "1.0":
+            self.transport.close()  # such a client takes nothing before its answer, and has gone as a rule
+            return
+        if not self.pipeline:  # or an earlier answer is on its way
+            self.transport.write(_PROBE)
+        self._probe_after(min(2 * waited, _LONGEST_PAUSE))
 
     def _wait_for_header(self) -> None:
         if self._patience is None:
