@@ -104,6 +104,8 @@ def test_all_that_is_copied_is_there_and_all_that_the_build_reads_is_copied() ->
     sources = {word for name, rest in STEPS if name == "COPY" and "--from" not in rest for word in rest.split()[:-1]}
     assert all((SOURCE / source).exists() for source in sources)
     wheel = tomllib.loads((SOURCE / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    allowed = [line[1:] for line in (SOURCE / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert sorted(allowed) == sorted(sources), "what an engine is sent is what it copies"
     needed = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], *(package.split("/")[0] for package in wheel)}
     assert needed <= sources
 
