@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from octavo.repository.paths import real_path
+
 Fingerprint = frozenset[tuple[str, int, int]]
 
 
@@ -15,7 +17,7 @@ def fingerprint(path: Path) -> Fingerprint:
     looked at, or may not be read, is left out. Raises ``OSError`` if ``path`` is not there, or a file system fails: what it did
     not tell must not look like a change.
     """
-    return frozenset(_files(os.path.realpath(path, strict=True)))
+    return frozenset(_files(str(real_path(path))))
 
 
 def _files(path: str) -> Iterator[tuple[str, int, int]]:

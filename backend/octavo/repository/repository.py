@@ -13,7 +13,7 @@ from typing import NamedTuple
 from octavo.errors import LoadFailed, Problems
 from octavo.repository.config_pbtxt import complete_config, parse_config, parse_config_json, poll_failed
 from octavo.repository.fingerprint import Fingerprint, fingerprint
-from octavo.repository.paths import inside, is_model_name, read_text
+from octavo.repository.paths import inside, is_model_name, read_text, real_path
 from octavo.repository.placement import choose_device
 from octavo.repository.settings import ModelSettings, parse_settings
 from octavo.repository.sources import Asker, find_source
@@ -134,7 +134,7 @@ class ModelRepository:
         """Every model under one path. Raises ``OSError`` if it cannot be read."""
         if _is_bare(path):
             return [self._bare_folder(path)]
-        root = _resolved(path)
+        root = real_path(path)
         paths = [path for path in sorted(root.iterdir()) if is_model_name(path.name) and path.name not in _SKIPPED]
         return [ModelFolder(path.name, root, path, bare=False) for path in paths if path.is_dir()]
 
@@ -152,7 +152,7 @@ class ModelRepository:
         name = self._model_name or (path.stem if path.is_file() else path.name)
         if not is_model_name(name):
             raise LoadFailed(f"'{name}' cannot be the name of a model; name the snapshot with --model-name.")
-        root = _resolved(path)
+        root = real_path(path)
         return ModelFolder(name, root, root, bare=True)
 
     def _config(self, folder: ModelFolder, override: str | None) -> mc.ModelConfig:
@@ -187,10 +187,6 @@ class ModelRepository:
             raise LoadFailed(f"Version {version} of model '{folder.name}' has no model.json, which names the weights.")
         what = f"model.json of version {version} of model '{folder.name}'"
         return parse_settings(read_text(inside(folder.root, path / "model.json", what), what), folder.name), path
-
-
-def _resolved(path: Path) -> Path:
-    return Path(os.path.realpath(path, strict=True))
 
 
 def _is_bare(root: Path) -> bool:
