@@ -30,7 +30,7 @@ def keyed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "tokens").write_text("inference,metadata: talks\nall: everything\n")
     models = ["--model-control-mode=explicit", "--load-model=tiny", "--load-model=untemplated"]
-    with running(repository, *models, f"--auth-token-file={folder / 'tokens'}", "--front-ends=2", log=folder / "log") as server:
+    with running(repository, *models, f"--auth-token-file={folder / 'tokens'}", log=folder / "log") as server:
         yield server
 
 
