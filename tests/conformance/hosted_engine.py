@@ -19,7 +19,7 @@ def load(config: EngineConfig) -> process.Core:
     """An engine that is never asked to run, or the real one."""
     if config.name not in MODELS:
         return process.load_core(config)
-    return EngineCore(config, SimpleNamespace(info=NOTHING, runs_ahead=0, prepare=lambda: False))
+    return EngineCore(config, SimpleNamespace(info=NOTHING, runs_ahead=0, warm_up=lambda: False))
 
 
 if __name__ == "__main__":

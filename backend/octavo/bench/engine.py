@@ -30,9 +30,9 @@ class WaitingRunner:
         self.waited = 0.0
         self._runner = runner
 
-    def prepare(self) -> bool:
+    def warm_up(self) -> bool:
         """See ``Runner``."""
-        return self._runner.prepare()
+        return self._runner.warm_up()
 
     def launch(self, step: StepInput) -> "WaitedStep":
         """As the runner does."""

@@ -38,7 +38,7 @@ _WARM_REQUESTS, _WARM_TOKENS = 8, 4
 _WARM_ROWS = 8
 
 
-def prepare(model: Path, arguments: Mapping[str, object]) -> tuple[EngineConfig, ModelShape]:
+def resolve_model(model: Path, arguments: Mapping[str, object]) -> tuple[EngineConfig, ModelShape]:
     """The settings to measure ``model`` with, a snapshot's folder or a .gguf file, and its shape. Raises ``LoadFailed``.
 
     ``arguments`` are engine arguments as in a ``model.json``.

@@ -155,15 +155,15 @@ def offline(
     ),
 ) -> None:
     """One engine, random prompts: each phase's rates, beside what the device can do and what a peer did."""
-    from octavo.engine.process import prepare_threads
+    from octavo.engine.process import configure_threads
 
-    prepare_threads()
-    from octavo.bench.offline import check_fits, prepare, run
+    configure_threads()
+    from octavo.bench.offline import check_fits, resolve_model, run
     from octavo.bench.phases import parse_phases
     from octavo.bench.results import write
 
     limits = {"max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens}
-    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
+    config, shape = resolve_model(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
     try:
         plan = parse_phases(phases)
         check_fits(plan, config.max_model_len or shape.max_len)
@@ -186,13 +186,13 @@ def profile(
     json: Annotated[Path, typer.Option("--json", help="Where to write the figures.")] = Path("bench-profile.json"),
 ) -> None:
     """One decode step, kernel by kernel (CUDA)."""
-    from octavo.bench.offline import prepare
+    from octavo.bench.offline import resolve_model
     from octavo.bench.profile import run
     from octavo.bench.results import write
     from octavo.bench.tables import profile_table
 
     limits = {"max_num_seqs": rows, "max_num_batched_tokens": BATCHED_TOKENS}
-    config, shape = prepare(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
+    config, shape = resolve_model(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
     result = run(config, shape, rows, input_len)
     write(result, json)
     typer.echo(profile_table(result))

@@ -49,7 +49,7 @@ class Runner(Protocol):
         """Have one step computed after those launched before."""
         ...
 
-    def prepare(self) -> bool:
+    def warm_up(self) -> bool:
         """Use a moment in which nothing else is to be done for what would hold up a later step; False if there is nothing left."""
         ...
 
@@ -71,7 +71,7 @@ class EngineCore:
         endpoint.watch(control.socket)
         while True:
             if self.scheduler.idle and not self._in_flight:
-                while not endpoint.has_something() and self._runner.prepare():
+                while not endpoint.has_something() and self._runner.warm_up():
                     pass
                 endpoint.wait()
             elif self._stalled:

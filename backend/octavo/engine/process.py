@@ -49,7 +49,7 @@ class Core(Protocol):
         ...
 
 
-def prepare_threads() -> None:
+def configure_threads() -> None:
     """Say how OpenMP's threads wait for work; has an effect until torch is imported."""
     # Threads that spin for long between operations make a step many times slower when front ends or clients want a core;
     # threads that sleep at once make it half as fast when nobody does.
@@ -58,7 +58,7 @@ def prepare_threads() -> None:
 
 def load_runner(config: EngineConfig) -> Runner:
     """Load the model into this process."""
-    prepare_threads()
+    configure_threads()
     gc.disable()  # next to nothing of what is imported and loaded is garbage, and to look for it takes a tenth of the time
     try:
         from octavo.runtime.runner import ModelRunner
@@ -75,7 +75,7 @@ def load_core(config: EngineConfig) -> Core:
 
 def check_weights(config: EngineConfig) -> None:
     """Raise ``LoadFailed`` if the model cannot be loaded for what its files say."""
-    prepare_threads()
+    configure_threads()
     import torch
 
     from octavo.models.loader import describe_model

@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
-def prepare(device: torch.device) -> None:
+def use_device(device: torch.device) -> None:
     """Make ``device`` current; on a CPU, use every core that this process may, unless OMP_NUM_THREADS says otherwise."""
     if device.type == "cuda":
         torch.cuda.set_device(device)

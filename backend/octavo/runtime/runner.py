@@ -12,7 +12,7 @@ from octavo.models.decoder import Decoder
 from octavo.models.loader import load_model
 from octavo.runtime.ahead import compiled_ahead, warn_of_compiles
 from octavo.runtime.courier import Courier
-from octavo.runtime.device import prepare, resolve_device, resolve_page_size
+from octavo.runtime.device import resolve_device, resolve_page_size, use_device
 from octavo.runtime.graphs import StepGraphs
 from octavo.runtime.launched import LaunchedStep
 from octavo.runtime.memory import CPU_LEVER, GpuMemory, cpu_budget, gpu_budget, gpu_lever, plan_pages
@@ -37,7 +37,7 @@ class ModelRunner:
         page_size = resolve_page_size(config.block_size, device)
         on_gpu = device.type == "cuda"
         with compiled_ahead(config, page_size, capability(device.index)) if on_gpu else nullcontext():
-            prepare(device)
+            use_device(device)
             free_before = _free_bytes(device)
             decoder = load_model(config, device)
         kernels, courier = for_device(device, config.deterministic), Courier(device)
@@ -97,7 +97,7 @@ class ModelRunner:
             return self._replay(self._graphs, step)
         return self._steps.compute(step)
 
-    def prepare(self) -> bool:
+    def warm_up(self) -> bool:
         """Capture the graphs of one more shape; False if there are all."""
         return self._graphs is not None and self._graphs.capture_one()
 

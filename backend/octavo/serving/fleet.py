@@ -117,7 +117,7 @@ class Fleet:
             specs = await self._specs(name, config)
             if not any(slot.state is ModelState.READY for slot in self._models.get(name, {}).values()):
                 await asyncio.gather(*self._draining.get(name, ()))
-            fresh = self._prepare(specs)
+            fresh = self._new_deployments(specs)
             loads = {deployment.load for deployment in fresh.values()}
             self._under_way |= loads
             self._audience.publish()
@@ -162,7 +162,7 @@ class Fleet:
             self._audience.publish()
             raise LoadFailed(f"load failed for model '{name}': {error}") from error
 
-    def _prepare(self, specs: list[ModelSpec]) -> dict[int, Deployment]:
+    def _new_deployments(self, specs: list[ModelSpec]) -> dict[int, Deployment]:
         fresh = {spec.version: Deployment(self._engines, spec, next(self._loads), self._watcher) for spec in specs}
         slots = self._models.setdefault(specs[0].name, {})
         for version in fresh:

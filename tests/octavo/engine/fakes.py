@@ -89,16 +89,16 @@ class FakeRunner:
         self.info = info
         self.runs_ahead = runs_ahead
         self.steps: list[StepInput] = []
-        self.unprepared = 0
+        self.cold = 0
         self._surplus = surplus
         self._starts: dict[int, RowStart] = {}
         self._history: dict[int, list[int]] = {}
         self._tables: dict[int, dict[int, int]] = {}
         self._cache = np.full((info.num_pages * info.page_size, 2), -1)
 
-    def prepare(self) -> bool:
-        self.unprepared -= 1
-        return self.unprepared >= 0
+    def warm_up(self) -> bool:
+        self.cold -= 1
+        return self.cold >= 0
 
     def launch(self, step: StepInput) -> Made:
         self.steps.append(step)

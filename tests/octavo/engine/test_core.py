@@ -33,18 +33,18 @@ class Finished(Exception):
 
 
 class Door:
-    """Front ends and supervisor at once. A request arrives while the engine is preparing for the ``after``-th time."""
+    """Front ends and supervisor at once. A request arrives while the engine is warming up for the ``after``-th time."""
 
     socket = None
 
     def __init__(self, runner: FakeRunner, after: int) -> None:
-        self.runner, self.after, self.prepared_when_served = runner, after, None
+        self.runner, self.after, self.cold_when_served = runner, after, None
 
     def watch(self, socket: None) -> None:
         pass
 
     def has_something(self) -> bool:
-        return self.runner.unprepared <= self.after and not self.runner.steps
+        return self.runner.cold <= self.after and not self.runner.steps
 
     def wait(self) -> None:
         if self.runner.steps:
@@ -58,8 +58,8 @@ class Door:
         return iter(())
 
     def send(self, frames: dict[bytes, EngineFrame]) -> list[bytes]:
-        if frames and self.prepared_when_served is None:
-            self.prepared_when_served = self.runner.unprepared
+        if frames and self.cold_when_served is None:
+            self.cold_when_served = self.runner.cold
         return []
 
 
@@ -99,11 +99,11 @@ def test_no_step_is_in_flight_while_the_engine_sleeps() -> None:
     assert door.in_flight == 0
 
 
-def test_an_idle_engine_prepares_until_a_request_comes() -> None:
+def test_an_idle_engine_warms_up_until_a_request_comes() -> None:
     runner = FakeRunner(make_info(num_pages=128))
-    runner.unprepared = 10
+    runner.cold = 10
     door = Door(runner, after=7)
     with pytest.raises(Finished):
         EngineCore(make_config(), runner).run(door, door)
-    assert door.prepared_when_served == 7
-    assert runner.unprepared < 0  # and goes on with it afterwards
+    assert door.cold_when_served == 7
+    assert runner.cold < 0  # and goes on with it afterwards
