@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from fuzz.http_cases import CHAT_COMPLETIONS, COMPLETIONS, RESPONSES
+from octavo.config import ReasoningParser, ToolCallParser
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, FinishReason, TokenLogprobs
-from octavo.protocol.openai.chat import ChatAnswer, read_chat
-from octavo.protocol.openai.completions import CompletionAnswer, read_completion
-from octavo.protocol.openai.responses import ResponsesAnswer, read_responses
+from octavo.protocol.openai import dialects
+from octavo.protocol.openai.dialects import Dialect
 from octavo.protocol.triton import TritonCall, TritonModel, TritonStop
 from octavo.protocol.triton_reply import StopReply, TritonReply
 from octavo.repository.tensors import INPUTS, OUTPUTS
+from octavo.text.answer_format import AnswerFormat
 from octavo.text.backlog import Backlog
 from octavo.text.generator import Generation, Generator
 from octavo.text.request import GenerateChunk
@@ -28,18 +28,7 @@ INFO = EngineInfo(
 CONFIG = mc.ModelConfig(name=MODEL, backend="octavo", input=INPUTS, output=OUTPUTS)
 
 
-class Dialect(NamedTuple):
-    """What reads the bodies of one route of the OpenAI API, and what words its answers."""
-
-    read: Callable[[bytes], Any]
-    answer: Callable[[Any, str, int, Tokenizer], Any]
-
-
-DIALECTS = {
-    COMPLETIONS: Dialect(read_completion, CompletionAnswer),
-    CHAT_COMPLETIONS: Dialect(read_chat, ChatAnswer),
-    RESPONSES: Dialect(read_responses, ResponsesAnswer),
-}
+DIALECTS = {COMPLETIONS: dialects.COMPLETIONS, CHAT_COMPLETIONS: dialects.CHAT, RESPONSES: dialects.RESPONSES}
 
 
 class InventedEngine:
@@ -84,6 +73,7 @@ class FrontEnd:
         self._tensors = TritonModel(CONFIG, 1)
         self._generator = Generator(self._engine, tokenizer, INFO)  # type: ignore[arg-type]
         self._tokenizer = tokenizer
+        self._format = AnswerFormat(tokenizer, ToolCallParser.HERMES, ReasoningParser.QWEN3)
 
     async def infer(self, request: pb.ModelInferRequest, unary: bool = True) -> list[bytes]:
         """The messages of the answer. Raises what a transport would turn into an error."""
@@ -101,8 +91,8 @@ class FrontEnd:
     async def complete(self, dialect: Dialect, body: bytes) -> list[bytes]:
         """The answer in a dialect of the OpenAI API, whole or in pieces. Raises what a transport would turn into an error."""
         asked = dialect.read(body)
-        generation = self._generator.generate(asked.request(asked.model, 1, "id"), Backlog(1 << 20))
-        answer = dialect.answer(asked, "id", 1, self._tokenizer)
+        generation = self._generator.generate(asked.request(asked.model, 1, "id", self._format), Backlog(1 << 20))
+        answer = dialect.answer(asked, "id", 1, self._format)
         try:
             if asked.stream:
                 return [answer.piece(chunk) async for chunk in generation]

@@ -18,6 +18,15 @@ COMPLETIONS, CHAT_COMPLETIONS, RESPONSES, TOKENIZE = (
 )
 
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "null"}}}}}
+CALLED = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": null}'}}
+ITEMS = [
+    {"role": "user", "content": "hello"},
+    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]},
+    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+]
+
+
 class Call(NamedTuple):
     """A POST."""
 
@@ -57,6 +66,12 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
         ),
         (RESPONSES, {"model": "tiny", "input": "hello", "instructions": "Be brief.", "max_output_tokens": 2, "stream": False}),
         (RESPONSES, {"model": "tiny", "input": chat, "max_output_tokens": 1, "temperature": 0.0, "stream": True}),
+        (CHAT_COMPLETIONS, {"model": "tiny", "messages": chat, "max_tokens": 2, "tools": [TOOL], "tool_choice": "required"}),
+        (
+            CHAT_COMPLETIONS,
+            {"model": "tiny", "messages": [{"role": "assistant", "content": "", "tool_calls": [CALLED]}], "max_tokens": 1},
+        ),
+        (RESPONSES, {"model": "tiny", "input": ITEMS, "max_output_tokens": 1, "text": {"format": {"type": "json_object"}}}),
     ]
 
 

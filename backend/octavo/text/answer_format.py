@@ -25,8 +25,9 @@ _REASONING = {
 # By what a chat template must have in it, and must not. The first row that fits counts.
 _TOOLS_BY_TEMPLATE: tuple[tuple[str, tuple[str, ...], ToolCallParser], ...] = (
     ("[TOOL_CALLS]", (), ToolCallParser.MISTRAL),
-    ("<tool_call>", ("<function=", "<arg_key>", "<parameter"), ToolCallParser.HERMES),
-    ("func_name1(", (), ToolCallParser.PYTHONIC),
+    # Others write between these marks, too, but no JSON.
+    ("<tool_call>", ("<function=", "<arg_key>", "<parameter", "func_name1("), ToolCallParser.HERMES),
+    ("func_name1(", ("<tool_call>",), ToolCallParser.PYTHONIC),
     ('"parameters": dictionary', (), ToolCallParser.LLAMA3_JSON),
 )
 _REASONING_BY_TEMPLATE: tuple[tuple[str, tuple[str, ...], ReasoningParser], ...] = (
@@ -133,7 +134,8 @@ def _found(table: tuple[tuple[str, tuple[str, ...], _Parser], ...], source: str)
 
 def _tool_format(parser: ToolCallParser, tokenizer: Tokenizer, source: str) -> ToolFormat | None:
     if parser is ToolCallParser.MISTRAL:
-        return Mistral(named=tokenizer.special_id("[ARGS]") is not None or "[ARGS]" in source)
+        listed = "[TOOL_CALLS] [" in source or "[TOOL_CALLS][" in source
+        return Mistral(named="[ARGS]" in source or (not listed and tokenizer.special_id("[ARGS]") is not None))
     return {ToolCallParser.HERMES: Hermes(), ToolCallParser.LLAMA3_JSON: LlamaJson(), ToolCallParser.PYTHONIC: Pythonic()}.get(
         parser
     )

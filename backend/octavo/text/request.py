@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from octavo.engine.messages import TokenLogprobs
+from octavo.errors import InvalidRequest
 from octavo.sampling import SamplingParams
 from octavo.text.reasoning import Reasoning
 
@@ -26,12 +27,15 @@ class Conversation(msgspec.Struct, frozen=True):
 
     @property
     def num_characters(self) -> int:
-        """How long the contents, the calls and the tools are, all together."""
+        """How long the contents, the calls and the tools are, all together. Raises ``InvalidRequest`` if they cannot be written."""
         contents = sum(len(message["content"] or "") for message in self.messages)
         rest = [calls for message in self.messages if (calls := message.get("tool_calls"))]
         if tools := self.variables.get("tools"):
             rest.append(tools)
-        return contents + (len(msgspec.json.encode(rest)) if rest else 0)
+        try:
+            return contents + (len(msgspec.json.encode(rest)) if rest else 0)
+        except RecursionError:
+            raise InvalidRequest("The calls and tools of a conversation must be nested less deeply.") from None
 
 
 Prompt: TypeAlias = str | list[int] | Conversation

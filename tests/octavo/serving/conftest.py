@@ -24,7 +24,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path:
     """``tiny``: what most tests talk to, which also has other names. ``other``: to be loaded. ``two``: two versions.
     ``narrow``: serves one request and lets one wait. ``ranked``: serves one request at a time, by priority.
-    ``untemplated``: has no chat template. ``broken*``: cannot be loaded."""
+    ``untemplated``: has no chat template. ``thinking``: reasons and calls tools. ``broken*``: cannot be loaded."""
     folder = tmp_path_factory.mktemp("repository")
     write_model(folder, "tiny", snapshot, served_model_name=["org/tiny-chat", "small"])
     write_model(folder, "other", snapshot)
@@ -38,6 +38,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Path
     write_model(folder, "broken_tokenizer", _part_of(snapshot, folder.parent / "headless", *weights))
     write_model(folder, "untemplated", _part_of(snapshot, folder.parent / "untemplated", *weights, "tokenizer.json"))
     write_model(folder, "ranked", snapshot, max_num_seqs=1, scheduling_policy="priority")
+    write_model(folder, "thinking", snapshot, tool_call_parser="hermes", reasoning_parser="qwen3")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from http_calls import PATIENCE, post
 from openai import AsyncOpenAI, OpenAI
 from openai_calls import CHAT, HI, connected
 from server import Server
+from tiny import byte_tokenizer
 
 PARAMETERS: dict[str, Any] = {
     "type": "object",
@@ -86,12 +88,48 @@ def test_the_form_of_a_response(client: OpenAI) -> None:
     assert plain.output_text.lstrip().startswith("{")
 
 
-def test_tools_beside_a_form_leave_the_choice_between_them(server: Server) -> None:
-    """What follows is neither free text nor other JSON."""
+def test_a_form_counts_unless_a_call_is_required(server: Server) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "trip", "schema": {"const": {"a": 1}}}}
     body = {"model": "tiny", "messages": HI, "tools": TOOLS, "max_tokens": 300, "response_format": form, "tool_choice": "required"}
     assert post(server, CHAT, body | {"seed": 1}).json["choices"][0]["message"]["tool_calls"]
-    refusal = post(server, CHAT, body | {"tool_choice": "auto"})
-    assert refusal.json["error"]["param"] == "tools"  # the tiny model has no format of its own
     none = post(server, CHAT, body | {"tool_choice": "none"}).json["choices"][0]["message"]
     assert json.loads(none["content"]) == {"a": 1}
+
+
+@pytest.fixture(scope="module")
+def thinking(server: Server) -> Iterator[None]:
+    with server.client() as repository:
+        repository.load_model("thinking")
+        yield
+        repository.unload_model("thinking")
+
+
+def never(text: str) -> dict[str, float]:
+    """Has a model over bytes say none of these characters, if it may say anything else."""
+    tokenizer = byte_tokenizer()
+    return {str(tokenizer.encode(character).ids[0]): -1e9 for character in text}
+
+
+@pytest.mark.usefixtures("thinking")
+def test_tools_beside_a_form_leave_the_choice_between_them(server: Server) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "trip", "schema": {"const": {"a": 1}}}}
+    body = {"model": "thinking", "messages": HI, "tools": TOOLS, "max_tokens": 300, "response_format": form}
+    (answer,) = post(server, CHAT, body | {"logit_bias": never("<")}).json["choices"]
+    assert (json.loads(answer["message"]["content"]), answer["finish_reason"]) == ({"a": 1}, "stop")
+    (call,) = post(server, CHAT, body | {"logit_bias": never("{h\n\t ,"), "parallel_tool_calls": False}).json["choices"]
+    assert (call["message"]["content"], call["finish_reason"]) == (None, "tool_calls")
+    check(**call["message"]["tool_calls"][0]["function"])
+
+
+@pytest.mark.usefixtures("thinking")
+def test_a_grammar_begins_after_the_reasoning(server: Server) -> None:
+    body = {"model": "thinking", "messages": HI, "max_tokens": 40, "structured_outputs": {"choice": ["yes", "no"]}}
+    (answer,) = post(server, CHAT, body | {"logit_bias": never("<")}).json["choices"]
+    assert answer["message"]["content"] in ("yes", "no")
+    assert "reasoning" not in answer["message"]
+    # The reasoning does not end by itself.
+    reply = post(server, CHAT, body | {"logit_bias": never("yn/")}).json
+    (endless,) = reply["choices"]
+    assert (endless["message"]["content"], endless["finish_reason"]) == (None, "length")
+    assert endless["message"]["reasoning"]
+    assert reply["usage"]["completion_tokens_details"] == {"reasoning_tokens": 40}

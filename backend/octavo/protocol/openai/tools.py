@@ -57,10 +57,11 @@ class ToolUse(NamedTuple):
     parallel: bool
 
     def told(self) -> list[dict[str, Any]] | None:
-        """What the chat template is told: nothing of tools that must not be called."""
+        """What the chat template is told: nothing of tools that must not be called, nor what is no business of the model's."""
         if self.mode is Mode.NONE or not self.functions:
             return None
-        return [{"type": "function", "function": msgspec.to_builtins(function)} for function in self.functions]
+        told = [msgspec.structs.replace(function, strict=None) for function in self.functions]
+        return [{"type": "function", "function": msgspec.to_builtins(function)} for function in told]
 
     def format(self, answers: AnswerFormat) -> ToolFormat | None:
         """How the calls in an answer are written, None if there are to be none. Raises ``FieldError`` if nobody knows."""
