@@ -30,7 +30,7 @@ PollSecs = Annotated[float, _models(min=0.1, help="Seconds between two looks at 
 LoadThreads = Annotated[int, _models(min=1, help="Models that load at once.")]
 StrictReadiness = Annotated[bool, _models(help="Ready only when every model is.")]
 ExitOnError = Annotated[bool, _models(help="Exit when a model fails to load at start.")]
-EngineTimeout = Annotated[float, _models(min=1, help="Seconds without an answer after which an engine is ended and started again.")]
+EngineTimeout = Annotated[float, _models(min=1, help="Seconds of silence after which an engine or a front end is started again.")]
 ExitTimeout = Annotated[float, _models(min=0, help="Seconds that open requests may go on after SIGTERM.")]
 
 GrpcAddress = Annotated[str, _ports(help="Address of the gRPC service.")]

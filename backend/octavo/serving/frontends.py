@@ -28,7 +28,7 @@ EXIT_PATIENCE = 5.0
 class FrontEnd:
     """One front-end process. ``holds`` are the engine generations that it was told of and has not released.
 
-    ``report``: what it last said when it was looked at.
+    ``report``: what it last said when it was looked at. ``asked_at``: when it was first asked for counters that it owes.
     """
 
     def __init__(self, number: int) -> None:
@@ -39,6 +39,7 @@ class FrontEnd:
         self.child: Child | None = None
         self.said_hello = self.opened = False
         self.applied = self.answered = -1
+        self.asked_at: float | None = None
         self.report = control.DebugReport(-1)
         self.holds: set[int] = set()
         self.prepared: dict[int, ErrorFrame | None] = {}
@@ -60,12 +61,16 @@ class FrontEnds:
         lost: Callable[[int], None],
         fatal: Callable[[str], None],
         failed: Callable[[BaseException], None],
+        patience: float,
     ) -> None:
-        """Nothing is started yet; each will run ``program``, and ``setup`` is every one's but for its number."""
+        """Nothing is started yet; each will run ``program``, and ``setup`` is every one's but for its number.
+
+        One that does not answer for ``patience`` seconds is ended.
+        """
         self.totals = Ledger()
         self.restarts = 0
         self._hub, self._program, self._setup = hub, program, setup
-        self._call, self._lost, self._fatal = call, lost, fatal
+        self._call, self._lost, self._fatal, self._patience = call, lost, fatal, patience
         self._alive: dict[bytes, FrontEnd] = {}
         self._numbers, self._queries = itertools.count(), itertools.count()
         self._table = Table(0, [], [], ready=False, exiting=False, settings=setup.settings)
@@ -121,15 +126,24 @@ class FrontEnds:
 
     async def collect(self) -> None:
         """Add everything that front ends have counted until now to ``totals``."""
-        query = next(self._queries)
-        for front_end in self._greeted():
+        query, asked = next(self._queries), set(self._greeted())
+        for front_end in asked:
+            front_end.asked_at = front_end.asked_at or time.monotonic()
             self._hub.send(front_end.identity, control.ReadCounters(query))
-        asked = set(self._greeted())
         try:
             async with asyncio.timeout(COLLECT_PATIENCE):
                 await self._all(lambda front_end: front_end not in asked or front_end.answered >= query)
         except TimeoutError:
             log.warning("A front end did not report its counters within %g s.", COLLECT_PATIENCE)
+            self._end_silent()
+
+    def _end_silent(self) -> None:
+        """A front end answers between two messages. One that is stopped, or hangs, holds its connections for ever."""
+        for front_end in self._greeted():
+            silent = front_end.asked_at is not None and time.monotonic() - front_end.asked_at > self._patience
+            if silent and front_end.child is not None and front_end.child.running:
+                log.error("Front end %d has not answered for %g s and is ended.", front_end.number, self._patience)
+                front_end.child.signal_kill()
 
     def processes(self) -> list[FrontEnd]:
         """Those that run."""
@@ -214,6 +228,7 @@ class FrontEnds:
                         self._hub.send(other.identity, message)
             case control.CounterDeltas(query, models):
                 front_end.answered = max(front_end.answered, query)
+                front_end.asked_at = None
                 for model in models:
                     self.totals.of(model.name, model.version).add(model.counters)
             case control.DebugReport():

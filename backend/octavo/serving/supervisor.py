@@ -99,7 +99,9 @@ class Supervisor:
         setup = _setup(options, security, settings, ports, front_end_hub.address)
         self._engines = Engines(engine_hub, programs.engine, directory, self.failed, settings.log, options.engine_timeout_secs)
         lost = self._engines.front_end_gone
-        self._front_ends = FrontEnds(front_end_hub, programs.front_end, setup, self._call, lost, self.gave_up, self.failed)
+        self._front_ends = FrontEnds(
+            front_end_hub, programs.front_end, setup, self._call, lost, self.gave_up, self.failed, options.engine_timeout_secs
+        )
         self._repository = repository
         self.fleet = Fleet(repository, self._engines, self, self)
         self.debug = Debug(self._front_ends, self._engines, self.fleet, front_end_hub.address)

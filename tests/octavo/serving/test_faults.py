@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+import tritonclient.grpc as triton
 from calls import Stream, Streams, infer_request, is_final
 from server import Server, running
 from tiny import write_model
@@ -79,6 +80,27 @@ def test_an_engine_that_is_stopped_is_ended_and_comes_back(repository: Path, tmp
         assert is_final(stream.send(infer_request()).rest()[-1])
         assert not engine.is_running()
         server.wait_until_free()
+
+
+def test_a_front_end_that_is_stopped_is_ended_and_comes_back(repository: Path, tmp_path: Path) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=4")
+    with running(repository, *flags, log=tmp_path / "log") as server, Stream(server.grpc) as stream:
+        (front_end,) = server.processes("frontend")
+        next(stream.send(infer_request(max_tokens=LONG)))
+        front_end.suspend()
+        assert stream.status()[0] is grpc.StatusCode.UNAVAILABLE
+        client = server.client()
+        server.wait_until(lambda: ready(client), "another front end")
+        client.close()
+        assert not front_end.is_running()
+        assert "Front end 0 has not answered for 4 s and is ended." in server.log.read_text()
+        server.wait_until_free()
+
+
+def ready(client: triton.InferenceServerClient) -> bool:
+    with contextlib.suppress(InferenceServerException):
+        return bool(client.is_server_ready())
+    return False
 
 
 def test_a_supervisor_that_is_killed_leaves_no_process_behind(own_server: Server) -> None:
