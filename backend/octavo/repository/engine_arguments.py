@@ -31,9 +31,9 @@ class EngineArgument(NamedTuple):
 
 _HONOURED = """
 model served_model_name tokenizer revision tokenizer_revision download_dir hf_token load_format dtype device max_model_len
-tool_call_parser reasoning_parser
 max_num_seqs max_num_batched_tokens gpu_memory_utilization kv_cache_memory_bytes block_size enable_prefix_caching
 enable_chunked_prefill itl_target_ms deterministic scheduling_policy seed max_logprobs max_queue_size hf_overrides
+tool_call_parser reasoning_parser
 """
 
 _NO_EFFECT = {

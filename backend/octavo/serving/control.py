@@ -24,7 +24,7 @@ class ModelState(StrEnum):
 class EngineBinding(msgspec.Struct, frozen=True):
     """Where a running engine listens. ``generation`` is unique to the process, ``load`` to the load that started it.
 
-    ``created``: when the model was loaded, in seconds since the epoch.
+    ``created``: when the model was loaded, in seconds since the epoch. The parsers are as in ``EngineConfig``.
     """
 
     generation: int
