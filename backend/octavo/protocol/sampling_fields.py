@@ -23,14 +23,17 @@ _OUT_OF_RANGE = 2**64
 
 def sampling_params(options: Mapping[str, Any]) -> SamplingParams:
     """The parameters that ``options`` ask for; ``None`` means the default. Raises ``InvalidRequest`` or ``Unsupported``."""
-    fields = {}
+    fields: dict[str, Any] = {}
     for name, value in options.items():
-        if value is None and (name in _READERS or name in UNSUPPORTED):
+        now = _FORMER_NAMES.get(name, name)
+        if value is None and (now in _READERS or name in UNSUPPORTED):
             continue
         if name in UNSUPPORTED:
             _refuse_unless_neutral(name, value)
-        elif name in _READERS:
-            fields[name] = _READERS[name](name, value)
+        elif now in fields:
+            raise InvalidRequest(f"{now} must be given once, under that name or as {name}.")
+        elif now in _READERS:
+            fields[now] = _READERS[now](name, value)
         else:
             raise _unknown(name)
     return SamplingParams(**fields)
@@ -171,12 +174,12 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "detokenize": _boolean,
     "structured_outputs": _structured_outputs,
 }
+_FORMER_NAMES = {"guided_decoding": "structured_outputs"}
 # What is not served, or no option of vLLM's any more, each with the value that asks for nothing and is therefore accepted.
 UNSUPPORTED: dict[str, Any] = NOT_SERVED | {
     "beam_width": 1,
     "best_of": 1,
     "early_stopping": False,
-    "guided_decoding": None,
     "length_penalty": 1.0,
     "logits_processors": None,
     "lora_name": None,

@@ -169,6 +169,14 @@ def posting(server: Server, body: dict[str, Any]) -> Callable[[], Any]:
     return reply
 
 
+def test_the_former_name_of_vllms_backend(server: Server) -> None:
+    for wish in ({"regex": "[ab]{4}"}, json.dumps({"regex": "[ab]{4}"})):
+        body = generated(sampling_parameters=json.dumps({"guided_decoding": wish}))
+        assert re.fullmatch("[ab]{4}", post(server, GENERATE, body).json["text_output"])
+    twice = generated(sampling_parameters=json.dumps({"guided_decoding": {"regex": "a"}, "structured_outputs": {"regex": "a"}}))
+    assert "must be given once" in post(server, GENERATE, twice).json["error"]
+
+
 def test_guides_of_tensorrt_llms_clients(server: Server) -> None:
     def guided_by(kind: str, guide: str, *, in_body: bool) -> Any:
         told = {"guided_decoding_guide_type": kind, "guided_decoding_guide": guide}
