@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, grammar_from
@@ -13,10 +13,8 @@ from octavo.engine.grammars import Grammar
 from octavo.errors import InvalidRequest
 from octavo.structured_outputs import Thoughts
 from octavo.text.tokenizer import Tokenizer
-from octavo.text.tools.format import lark_marker
+from octavo.text.tools.format import JSON_OPTIONS, lark_marker
 
-# Endless blanks are valid JSON, and what a model may fall into.
-_JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n\t]{0,20}"}
 _LIMITS = LLParserLimits(verbose_errors=False)
 _MAX_REASON = 200
 _ANSWER, _MOST_BLANKS = "answer", 8
@@ -101,7 +99,7 @@ class Matcher:
 def _read(kind: str, text: str) -> str:
     """A grammar in the library's own words."""
     if kind == "json":
-        return LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS)
+        return LLMatcher.grammar_from_json_schema(text, overrides=JSON_OPTIONS["x-guidance"])
     return grammar_from("regex" if kind == "regex" else "choice" if kind == "choice" else "grammar", text)
 
 

@@ -108,6 +108,18 @@ def test_whatever_is_allowed_is_a_call(vocabulary: Vocabulary, tools: ToolFormat
     assert seen == {tool.name for tool in TOOLS}
 
 
+def test_blanks_in_arguments_end(vocabulary: Vocabulary) -> None:
+    for tools, head in ((Hermes(), '<tool_call>\n{"name": "now", "arguments": {'), (Pythonic(), "[get_weather(city=")):
+        matcher = compiled(vocabulary, tools)
+        for token in vocabulary.tokenizer.encode(head, False):
+            matcher.advance(token)
+        blank = vocabulary.tokenizer.encode(" ", False)[0]
+        for _ in range(20):
+            if blank in allowed(matcher):
+                matcher.advance(blank)
+        assert blank not in allowed(matcher)
+
+
 def test_several_calls_only_if_they_are_welcome(vocabulary: Vocabulary) -> None:
     call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
     for tools, text in (

@@ -1,5 +1,6 @@
 """What the OpenAI API refuses, in OpenAI's words: each mistake with its status, its field and its code."""
 
+import functools
 import http.client
 import json
 import re
@@ -25,6 +26,7 @@ from openai_calls import (
 from server import Server
 
 TOOL = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+NESTED: Any = functools.reduce(lambda inner, _: {"a": inner}, range(300), {})
 NONSENSE = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "nonsense"}}}
 TOKENIZE = "/v1/tokenize"
 
@@ -84,6 +86,13 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(tools=TOOL), "tools", "unsupported_value", "have its model.json name one as tool_call_parser"),
     (CHAT, chat_body(tools=[{"type": "web_search"}]), "tools", "unsupported_value", "tools[0].type must be 'function'"),
     (CHAT, chat_body(tools=[{"type": "function", "function": {}}]), "tools", "invalid_value", "missing required field `name`"),
+    (
+        CHAT,
+        chat_body(tools=[{"type": "function", "function": {"name": "f", "parameters": NESTED}}]),
+        "tools",
+        "invalid_value",
+        "200",
+    ),
     (CHAT, chat_body(tools=TOOL * 2), "tools", "invalid_value", "names that differ"),
     (CHAT, chat_body(tool_choice="required"), "tool_choice", "invalid_value", "'auto' or 'none' without tools"),
     (CHAT, chat_body(tool_choice="sometimes"), "tool_choice", "invalid_value", "got 'sometimes'"),
@@ -260,3 +269,13 @@ def test_a_caller_that_does_not_wait_for_the_answer_frees_its_pages(server: Serv
     server.wait_until(lambda: server.in_flight() == 1, "the request to run")
     connection.close()
     server.wait_until_free()
+
+
+def test_what_is_nested_deeply_is_no_bug_of_ours(server: Server) -> None:
+    for depth in (150, 400, 900, 980, 1100):
+        arguments = "[" * depth + "]" * depth
+        for given in (json.dumps(arguments), arguments):
+            tool_call = b'{"type": "function", "function": {"name": "f", "arguments": ' + given.encode() + b"}}"
+            message = b'[{"role": "assistant", "content": "", "tool_calls": [' + tool_call + b"]}]"
+            status = post(server, CHAT, with_raw(chat_body(max_tokens=1), "messages", message)).status
+            assert status in (200, 400), depth

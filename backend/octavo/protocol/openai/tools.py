@@ -1,6 +1,7 @@
 """Tools that a request brings, and which of them its answer may, must or must not call. Knows no route and no model."""
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -8,9 +9,9 @@ import msgspec
 
 from octavo.errors import InvalidRequest, shown
 from octavo.protocol.openai.errors import FieldError
-from octavo.structured_outputs import StructuredOutputsParams
+from octavo.structured_outputs import MAX_GRAMMAR_DEPTH, StructuredOutputsParams
 from octavo.text.answer_format import AnswerFormat
-from octavo.text.tools.format import Tool, ToolFormat
+from octavo.text.tools.format import Tool, ToolFormat, json_value
 from octavo.text.tools.llama import LlamaJson
 
 MAX_TOOLS = 1024
@@ -85,13 +86,8 @@ class ToolUse(NamedTuple):
             calls = tools.grammar(callable_, self.parallel and self.name is None, answers.marker)
             if self.mode is Mode.REQUIRED or form is None:
                 return StructuredOutputsParams(grammar=f"%llguidance {{}}\nstart: calls\n{calls}")
-            kind, schema = form.spelled()
-            if kind != "json":
-                text = (
-                    "tools must be left out, or tool_choice be 'none' or 'required', with an answer that has to be other than JSON."
-                )
-                raise FieldError(text, "tools", "unsupported_value")
-            return StructuredOutputsParams(grammar=f"%llguidance {{}}\nstart: answer | calls\nanswer: %json {schema}\n{calls}")
+            answer = json_value(_schema(form))
+            return StructuredOutputsParams(grammar=f"%llguidance {{}}\nstart: answer | calls\nanswer: {answer}\n{calls}")
         except FieldError:
             raise
         except InvalidRequest as error:
@@ -102,6 +98,7 @@ def read_tools(tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] 
     """What a request says of tools, as either of the routes has it. Raises ``FieldError``."""
     if len(tools or ()) > MAX_TOOLS:
         raise FieldError(f"tools must hold at most {MAX_TOOLS} tools.", "tools", "array_above_max_length")
+    _check_depth(tools or [])
     functions = [_function(tool, f"tools[{number}]") for number, tool in enumerate(tools or ())]
     names = [function.name for function in functions]
     if len(set(names)) < len(names):
@@ -149,4 +146,26 @@ def _chosen(choice: str | dict[str, Any] | None) -> tuple[Mode, str | None]:
 
 
 def _tool(function: _Function) -> Tool:
-    return Tool(function.name, {"type": "object", "properties": {}} | (function.parameters or {}))
+    return Tool(function.name, {"type": "object"} | (function.parameters or {"additionalProperties": False}))
+
+
+def _schema(form: StructuredOutputsParams) -> dict[str, Any]:
+    kind, text = form.spelled()
+    try:
+        return msgspec.json.decode(text if kind == "json" else "", type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        text = "tools must be left out, or tool_choice be 'none' or 'required', beside an answer whose form is no JSON schema."
+        raise FieldError(text, "tools", "unsupported_value") from None
+
+
+def _check_depth(tools: list[dict[str, Any]]) -> None:
+    level: list[Any] = list(tools)
+    for _ in range(MAX_GRAMMAR_DEPTH):
+        level = [part for value in level for part in _parts(value)]
+        if not level:
+            return
+    raise FieldError(f"tools must be nested at most {MAX_GRAMMAR_DEPTH} levels deep.", "tools", "invalid_value")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

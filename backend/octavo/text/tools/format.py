@@ -9,6 +9,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from octavo.text.pieces import Pieces
 from octavo.text.tokenizer import Tokenizer
 
+# How the grammar library is told how many blanks there may be: endless ones are valid JSON, and what a model may fall into.
+JSON_OPTIONS: dict[str, Any] = {"x-guidance": {"whitespace_pattern": r"[ \n\t]{0,20}"}}
+
 
 class Tool(NamedTuple):
     """A function that a model may call. ``parameters``: the JSON schema of its arguments, an object."""
@@ -63,10 +66,15 @@ def quoted(text: str) -> str:
     return json.dumps(text)
 
 
+def json_value(schema: dict[str, Any]) -> str:
+    """JSON of ``schema``, as a rule's part."""
+    return f"%json {json.dumps(schema | JSON_OPTIONS)}"
+
+
 def json_rules(tools: Sequence[Tool], arguments: str) -> str:
     """The rule ``call``: a JSON object with the name of one of ``tools`` and, under ``arguments``, what it takes."""
     rules = [f"call: {' | '.join(f'call_{number}' for number in range(len(tools)))}"]
     for number, tool in enumerate(tools):
         head = quoted(f'{{"name": {json.dumps(tool.name)}, "{arguments}": ')
-        rules.append(f'call_{number}: {head} %json {json.dumps(tool.parameters)} "}}"')
+        rules.append(f'call_{number}: {head} {json_value(tool.parameters)} "}}"')
     return "\n".join(rules)

@@ -1,6 +1,5 @@
 """Mistral: ``[TOOL_CALLS]`` before a list of JSON objects or, in newer models, before a name and its arguments."""
 
-import json
 import re
 import secrets
 import string
@@ -8,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from octavo.text.pieces import CallArguments, Content, Pieces
-from octavo.text.tools.format import Tool, ToolFormat, json_rules, quoted
+from octavo.text.tools.format import Tool, ToolFormat, json_rules, json_value, quoted
 from octavo.text.tools.json_call import JsonCall
 from octavo.text.tools.json_scan import JsonScan, Scan
 from octavo.text.tools.watch import Watch
@@ -42,7 +41,7 @@ class Mistral(ToolFormat):
             return f'calls: {begin} "[" call{more} "]"\n{json_rules(tools, "arguments")}'
         rules = [f"calls: call{'+' if parallel else ''}", f"call: {' | '.join(f'call_{i}' for i in range(len(tools)))}"]
         for number, tool in enumerate(tools):
-            arguments = f"{marker(_ARGUMENTS)} %json {json.dumps(tool.parameters)}"
+            arguments = f"{marker(_ARGUMENTS)} {json_value(tool.parameters)}"
             rules.append(f"call_{number}: {begin} {quoted(tool.name)} {arguments}")
         return "\n".join(rules)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from octavo.errors import InvalidRequest
 from octavo.text.pieces import CallArguments, Content, Pieces
-from octavo.text.tools.format import Tool, ToolFormat, quoted
+from octavo.text.tools.format import Tool, ToolFormat, json_value, quoted
 
 _ARGUMENT = re.compile(r"\s*([\w-]+)\s*=\s*(\S.*)", re.DOTALL)
 _NAMED = frozenset(string.ascii_letters + string.digits + "_.:-")
@@ -46,14 +46,14 @@ def _arguments(tool: Tool) -> str:
             f"The parameters of the tool '{tool.name}' must be an object with properties; '{unknown[0]}' cannot be kept to there."
         )
         raise InvalidRequest(text)
-    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    definitions: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     properties = schema.get("properties") or {}
     required = [name for name in properties if name in (schema.get("required") or ())]
     optional = [name for name in properties if name not in required]
 
     def spelled(name: str) -> str:
         value = properties[name]
-        return f"{quoted(name + '=')} %json {json.dumps(value | definitions if isinstance(value, dict) else value)}"
+        return f"{quoted(name + '=')} {json_value({**(value if isinstance(value, dict) else {}), **definitions})}"
 
     rule = ' ", " '.join(spelled(name) for name in required)
     if required:
