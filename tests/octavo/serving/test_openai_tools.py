@@ -74,8 +74,8 @@ def test_a_response_with_a_call_that_must_be_made(client: OpenAI) -> None:
     (call,) = client.responses.create(model="tiny", input="Hi", **more).output
     assert (call.type, call.name, call.status) == ("function_call", "get_weather", "completed")
     check(call.name, call.arguments)
-    with client.responses.stream(model="tiny", input="Hi", **more) as stream:
-        (call,) = stream.get_final_response().output
+    *_, last = client.responses.create(model="tiny", input="Hi", stream=True, **more)
+    (call,) = last.response.output
     check(call.name, call.arguments)
 
 
