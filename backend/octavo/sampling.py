@@ -14,6 +14,8 @@ MAX_SAMPLES = 1024
 MAX_STOPS = 1024
 MAX_STOP_CHARACTERS = 1 << 16
 MAX_LOGIT_BIASES = 1024
+MAX_BAD_WORDS = 128
+MAX_BAD_WORD_CHARACTERS = 256
 # Logits are float32: within these bounds none of them, however it is scaled, becomes infinite, and no difference NaN.
 LARGEST_FACTOR = 1e4
 LARGEST_BIAS = 1e30
@@ -22,7 +24,6 @@ LARGEST_BIAS = 1e30
 # vLLM's options that are not served, each with the value that asks for nothing.
 NOT_SERVED: dict[str, Any] = {
     "allowed_token_ids": None,
-    "bad_words": None,
     "extra_args": None,
     "flat_logprobs": False,
     "logprob_token_ids": None,
@@ -43,8 +44,9 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``temperature`` 0 is greedy. ``top_k`` 0 or -1, ``top_p`` 1 and ``min_p`` 0 switch the filter off. ``seed`` None draws a
     fresh one. ``logprobs`` k returns the k most likely tokens beside the chosen one, of the distribution before temperature
-    and penalties. ``logit_bias`` maps a token id to what is added to its logit. ``stop`` may be one string, and None where a
-    list or a mapping is meant is an empty one. The last fields, those of ``NOT_SERVED``, take nothing but their defaults.
+    and penalties. ``logit_bias`` maps a token id to what is added to its logit. None of ``bad_words`` is written: the last
+    token of one does not follow the others. ``stop`` may be one string, and None where a list or a mapping is meant is an
+    empty one. The last fields, those of ``NOT_SERVED``, take nothing but their defaults.
 
     Values are checked when an object is made or replaced, not when a field is set: whoever takes one from a caller makes it anew.
     """
@@ -65,12 +67,12 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_tokens: int | None = 16
     ignore_eos: bool = False
     logit_bias: dict[int, float] = {}
+    bad_words: Sequence[str] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
     detokenize: bool = True
     allowed_token_ids: list[int] | None = None
-    bad_words: list[str] | None = None
     extra_args: dict[str, Any] | None = None
     flat_logprobs: bool = False
     logprob_token_ids: list[int] | None = None
@@ -90,6 +92,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         self.stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         self.stop_token_ids = tuple(self.stop_token_ids or ())
         self.logit_bias = self.logit_bias or {}
+        self.bad_words = tuple(self.bad_words or ())
         _between("n", self.n, 1, MAX_SAMPLES)
         _between("temperature", self.temperature, 0.0, LARGEST_FACTOR)
         _between("top_p", self.top_p, 0.0, 1.0, low_open=True)
@@ -113,6 +116,9 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         if len(self.logit_bias) > MAX_LOGIT_BIASES or not all(abs(bias) <= LARGEST_BIAS for bias in self.logit_bias.values()):
             bounds = f"between {-LARGEST_BIAS:g} and {LARGEST_BIAS:g}"
             raise InvalidRequest(f"logit_bias must hold at most {MAX_LOGIT_BIASES} token ids, each with a number {bounds}.")
+        if len(self.bad_words) > MAX_BAD_WORDS or any(not 0 < len(word) <= MAX_BAD_WORD_CHARACTERS for word in self.bad_words):
+            longest = MAX_BAD_WORD_CHARACTERS
+            raise InvalidRequest(f"bad_words must hold at most {MAX_BAD_WORDS} strings of 1 to {longest} characters each.")
         if self.structured_outputs is not None and (self.min_tokens or self.ignore_eos):
             other = "min_tokens" if self.min_tokens else "ignore_eos"
             raise InvalidRequest(f"{other} must be left out with structured_outputs, which say where an answer ends.")

@@ -66,6 +66,13 @@ def test_the_names_and_defaults_are_vllms() -> None:
     assert SamplingParams(**VLLM_0_26) == SamplingParams()
 
 
+def test_bad_words_have_a_limit() -> None:
+    assert len(SamplingParams(bad_words=["x" * 256] * 128).bad_words) == 128
+    for words in (["x"] * 129, ["x" * 257], [""]):
+        with pytest.raises(InvalidRequest, match="bad_words must hold at most 128 strings of 1 to 256 characters each"):
+            SamplingParams(bad_words=words)
+
+
 def test_one_string_and_lists_are_taken() -> None:
     params = SamplingParams(stop="a", stop_token_ids=[1, 2])
     assert (params.stop, params.stop_token_ids) == (("a",), (1, 2))

@@ -1,4 +1,6 @@
-"""``Matches``: the running and waiting requests whose answers follow grammars, by row. Knows requests and masks, no process."""
+"""``Matches``: the requests whose answers follow grammars or hold no bad words, by row. Knows requests and masks, no process."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,10 +16,11 @@ PATIENCE = 0.02
 class Matches:
     """Begins and ends matches with their requests, and holds rows of ``table`` while nobody knows what may come next."""
 
-    def __init__(self, grammars: Grammars, table: RowTable) -> None:
+    def __init__(self, grammars: Grammars, table: RowTable, vocab_size: int) -> None:
         """There is none."""
         self.grammars = grammars
         self._table = table
+        self._anything = np.full(-(-vocab_size // 32), -1, np.int32)
         self._running: dict[int, Request] = {}  # by row
         self._open = 0
 
@@ -35,7 +38,7 @@ class Matches:
 
     def start(self, request: Request) -> None:
         """``request`` has taken its row."""
-        if request.match is not None:
+        if request.match is not None or request.bad_words:
             self._running[request.row] = request
 
     def leave(self, row: int) -> None:
@@ -63,8 +66,30 @@ class Matches:
         return [(match.owner, error) for match, error in failed]
 
     def masks(self, rows: np.ndarray, samples: np.ndarray) -> dict[int, np.ndarray]:
-        """What the next token may be of those of ``rows`` that yield one (bool ``samples``) and follow a grammar."""
+        """What the next token may be of those of ``rows`` that yield one (bool ``samples``) and may not say just anything."""
         if not self._running:
             return {}
-        matches = {row: self._running[row].match for row in rows[samples].tolist() if row in self._running}
-        return {row: match.mask for row, match in matches.items() if match is not None and match.mask is not None}
+        return {row: self._mask(self._running[row]) for row in rows[samples].tolist() if row in self._running}
+
+    def _mask(self, request: Request) -> np.ndarray:
+        mask = self._anything if request.match is None or request.match.mask is None else request.match.mask
+        if not request.bad_words:
+            return mask
+        answer = self._table.known(request.row)[request.num_prompt :]
+        allowed = without(mask, last_tokens(request.bad_words, answer))
+        return allowed if allowed.any() else mask  # where a grammar leaves nothing else
+
+
+def last_tokens(words: Sequence[Sequence[int]], answer: np.ndarray) -> list[int]:
+    """The last token of each of ``words`` whose others ``answer`` (int [n]) ends with; as vLLM bans them."""
+    longest = max(map(len, words)) - 1
+    end = answer[max(0, len(answer) - longest) :].tolist()
+    return [last for *others, last in words if not others or end[-len(others) :] == others]
+
+
+def without(mask: np.ndarray, token_ids: list[int]) -> np.ndarray:
+    """A copy of ``mask``, see ``StepInput.masks``, that forbids ``token_ids``."""
+    ids = np.array(token_ids, np.int64)
+    bits = np.zeros(len(mask), np.uint32)
+    np.bitwise_or.at(bits, ids // 32, np.uint32(1) << (ids % 32).astype(np.uint32))
+    return mask & ~bits.view(np.int32)

@@ -36,6 +36,7 @@ class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
 
     ``priority``: smaller is served first. ``queue_timeout``: seconds that the request may wait before its first step.
     ``cache_salt`` separates prefix caches. ``thoughts``: what may or must come before an answer that follows a grammar.
+    ``bad_words``: token ids of what is never written, in place of the text of ``sampling.bad_words``.
     ``sampling.n`` is ignored here: the front end sends one request per sample,
     numbered by ``sample_index``.
     """
@@ -48,6 +49,7 @@ class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
     queue_timeout: float | None = None
     cache_salt: str = ""
     thoughts: Thoughts | None = None
+    bad_words: list[list[int]] = []
 
 
 class EngineOutput(msgspec.Struct, frozen=True, array_like=True):

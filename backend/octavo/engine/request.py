@@ -30,12 +30,13 @@ class Request:
 
     ``tokens``: int32, prompt and answer when it last began to wait; while it has a row, the row knows more. A request that waits
     has no row, no page and nothing computed. ``num_keyed``: how many of its first pages others can find. ``answered``: whether its
-    first token has been told. ``match``: what its answer has to follow, None if it is free.
+    first token has been told. ``match``: what its answer has to follow, None if it is free. ``bad_words``: what is never written.
     """
 
     __slots__ = (
-        "answered", "arrival", "cache_salt", "client", "deadline", "id", "keys", "match", "num_cached", "num_keyed", "num_prompt",
-        "order", "pages", "priority", "prompt_logprobs", "row", "sample_index", "sampling", "started", "terms", "tokens",
+        "answered", "arrival", "bad_words", "cache_salt", "client", "deadline", "id", "keys", "match", "num_cached", "num_keyed",
+        "num_prompt", "order", "pages", "priority", "prompt_logprobs", "row", "sample_index", "sampling", "started", "terms",
+        "tokens",
     )  # fmt: skip
 
     def __init__(self, client: bytes, message: EngineRequest, prompt: np.ndarray, terms: Terms, arrival: float) -> None:
@@ -46,6 +47,7 @@ class Request:
         self.sample_index = message.sample_index
         self.priority = message.priority
         self.cache_salt = message.cache_salt
+        self.bad_words = message.bad_words
         self.terms = terms
         self.arrival = arrival
         self.deadline = inf if message.queue_timeout is None else arrival + message.queue_timeout

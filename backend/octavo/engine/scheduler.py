@@ -57,7 +57,7 @@ class Scheduler:
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
         self._table = RowTable(config.max_num_seqs, info.max_model_len, info.vocab_size)
         self._stuck: Request | None = None  # the one for which there was no room; nobody has started or left since
-        self.matches = Matches(Grammars(config, info), self._table)
+        self.matches = Matches(Grammars(config, info), self._table, info.vocab_size)
         self.pacer = None if config.itl_target_ms is None else ChunkPacer(config.itl_target_ms / 1e3)
         self._admission = Admission(config, info)
         self._chain = PrefixChain(info.page_size)

@@ -162,6 +162,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "repetition_penalty": _number,
     "seed": _integer,
     "stop": _strings,
+    "bad_words": _strings,
     "stop_token_ids": _token_ids,
     "include_stop_str_in_output": _boolean,
     "min_tokens": _integer,

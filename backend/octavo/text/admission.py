@@ -50,6 +50,10 @@ class Admission:
             self._refuse_length(str(len(token_ids)))
         self._check_ids("The prompt", token_ids, BadPrompt)
 
+    def knows(self, token_ids: list[int]) -> bool:
+        """Whether the model can make all of them."""
+        return max(token_ids) < self._info.vocab_size
+
     def check_numbers(self, prompts: int, samples: int) -> None:
         """At least one prompt, and not too many of them or of samples of them all."""
         if not 1 <= prompts <= MAX_PROMPTS:

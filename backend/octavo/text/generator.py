@@ -104,15 +104,16 @@ class Generation:
         """How many of them needed no computing for any sample, of those prompts whose samples have begun."""
         return sum(cached or 0 for cached in self._cached)
 
-    def start(self, prompt_token_ids: list[list[int]], thoughts: list[Thoughts | None]) -> None:
+    def start(self, prompt_token_ids: list[list[int]], thoughts: list[Thoughts | None], bad_words: list[list[int]]) -> None:
         """Send one engine request per sample; one list per prompt. Raises what ``EngineClient.submit`` raises.
 
-        ``thoughts``: of each prompt, what may come before an answer that follows a grammar.
+        ``thoughts``: of each prompt, what may come before an answer that follows a grammar. ``bad_words``: token ids.
         """
         self.prompt_token_ids = prompt_token_ids
         for number, sample in enumerate(self._samples):
             prompt, index = divmod(number, self.request.sampling.n)
-            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids[prompt], index, thoughts[prompt])
+            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids[prompt], index)
+            request = msgspec.structs.replace(request, thoughts=thoughts[prompt], bad_words=bad_words)
             self._client.submit(request, self._take_in)
             self._open[request.id] = sample, prompt
         self.submitted_at = time.monotonic()
@@ -303,7 +304,7 @@ class Generator:
         request = generation.request
         reasoning = request.reasoning if request.sampling.structured_outputs is not None else None
         thoughts = [None if reasoning is None else reasoning.thoughts(self.tokenizer, ids) for ids in prompt_token_ids]
-        generation.start(prompt_token_ids, thoughts)
+        generation.start(prompt_token_ids, thoughts, self._reader.bad_words(request.sampling.bad_words))
 
     def _start_long(self, generation: Generation) -> None:
         prompts = generation.request.prompts
@@ -331,13 +332,9 @@ def _wake(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _engine_request(
-    request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int, thoughts: Thoughts | None
-) -> EngineRequest:
+def _engine_request(request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int) -> EngineRequest:
     """Sample ``index`` of ``request``; what only the text side needs is left out."""
     sampling = msgspec.structs.replace(
-        request.sampling, n=1, stop=(), prompt_logprobs=request.sampling.prompt_logprobs if index == 0 else None
+        request.sampling, n=1, stop=(), bad_words=(), prompt_logprobs=request.sampling.prompt_logprobs if index == 0 else None
     )
-    return EngineRequest(
-        request_id, prompt_token_ids, sampling, index, request.priority, request.queue_timeout, request.cache_salt, thoughts
-    )
+    return EngineRequest(request_id, prompt_token_ids, sampling, index, request.priority, request.queue_timeout, request.cache_salt)

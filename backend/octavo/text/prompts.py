@@ -35,6 +35,16 @@ class PromptReader:
         for prompt in prompts:
             self._admission.check_characters(_num_characters(prompt), self._tokenizer.longest_token)
 
+    def bad_words(self, words: Sequence[str]) -> list[list[int]]:
+        """The token ids of ``words``, as vLLM takes them: at the start of a text, and after a space if that is as long."""
+        spelled: list[list[int]] = []
+        for word in words:
+            bare, spaced = (self._tokenizer.encode(space + word.lstrip(), False) for space in ("", " "))
+            spelled.append(bare)
+            if spaced[:1] != bare[:1] and len(spaced) == len(bare):
+                spelled.append(spaced)
+        return [ids for ids in spelled if ids and self._admission.knows(ids)]
+
     def encode(self, prompt: str | Conversation, add_special_tokens: bool = True) -> list[int]:
         """The token ids of one, however many. ``add_special_tokens``: to a text; a conversation says it itself."""
         if isinstance(prompt, Conversation):

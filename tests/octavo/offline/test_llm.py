@@ -1,6 +1,7 @@
 """``LLM`` under vLLM's names: prompts of every form, outputs of vLLM's shape, errors that cost nobody else anything."""
 
 import asyncio
+import string
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,6 +53,21 @@ def test_every_form_of_a_prompt_is_the_same_prompt(quiet: Callable, llm: LLM) ->
     assert [output.prompt for output in outputs] == ["Same"] * 3 + [None] * 3
     (single,) = quiet(ids)
     assert single.outputs[0].token_ids == outputs[0].outputs[0].token_ids
+
+
+def test_bad_words_are_not_written(quiet: Callable) -> None:
+    """A word of two tokens is wanting only where it would have stood; its neighbours in the batch are as they were."""
+    greedy = {"temperature": 0, "max_tokens": 60}
+    free = quiet("Hello", SamplingParams(**greedy))[0].outputs[0].text
+    at = next(at for at in range(len(free) - 1) if free[at : at + 2].isascii() and free.index(free[at : at + 2]) == at)
+    word = free[at : at + 2]
+    ways = [SamplingParams(**greedy), SamplingParams(**greedy, bad_words=[word, "never there"])]
+    same, other = (output.outputs[0].text for output in quiet(["Hello"] * 2, ways))
+    assert same == free
+    assert word not in other
+    assert other[: at + 1] == free[: at + 1]
+    drawn = quiet("Hello", SamplingParams(n=3, seed=1, max_tokens=200, bad_words=[*string.ascii_letters]))[0].outputs
+    assert not {*string.ascii_letters} & {*"".join(sample.text for sample in drawn)}
 
 
 def test_prefixes_are_cached_by_salt(quiet: Callable) -> None:

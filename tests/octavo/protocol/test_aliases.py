@@ -191,7 +191,6 @@ def test_a_tensor_overrides_a_parameter_and_the_json_both(model):
             Unsupported,
             "The input 'return_context_logits' is not supported yet; leave it out.",
         ),
-        ({"bad_words": (["x"], "BYTES")}, Unsupported, "The sampling parameter 'bad_words' is not supported yet; leave it out."),
         ({"beam_width": ([2], "INT32")}, Unsupported, "The sampling parameter 'beam_width' is not supported yet; leave it out."),
         (
             {"max_tokens": ([1.0], "FP32")},

@@ -167,7 +167,7 @@ def test_values_of_the_wrong_kind_are_refused_by_name(options, text):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"bad_words": ["x"]}, "The sampling parameter 'bad_words' is not supported yet; leave it out."),
+        ({"allowed_token_ids": [1]}, "The sampling parameter 'allowed_token_ids' is not supported yet; leave it out."),
         ({"best_of": 2}, "The sampling parameter 'best_of' is not supported yet; leave it out."),
         ({"best_of": True}, "The sampling parameter 'best_of' is not supported yet; leave it out."),
         ({"lora_name": "doll"}, "LoRA feature is not enabled."),

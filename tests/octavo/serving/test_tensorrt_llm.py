@@ -46,6 +46,17 @@ def test_an_ensembles_client_is_answered(client: triton.InferenceServerClient) -
     assert said == ours
 
 
+def test_bad_words_are_not_written(client: triton.InferenceServerClient) -> None:
+    def said(*words: str) -> str:
+        given = tensors(text_input=("hello", "BYTES"), max_tokens=(60, "INT32"), top_k=(1, "INT32"), bad_words=([*words], "BYTES"))
+        (text,) = client.infer("tiny", given).as_numpy("text_output").tolist()
+        return str(text.decode()[len("hello") :])
+
+    free = said("")
+    word = next(free[at : at + 2] for at in range(len(free) - 1) if free[at : at + 2].isascii())
+    assert word not in said(word, "no such word")
+
+
 def test_a_core_models_client_gets_token_ids(client: triton.InferenceServerClient) -> None:
     given = tensors(input_ids=([104, 101], "INT32"), request_output_len=(5, "INT32"), runtime_top_k=(1, "INT32"))
     ids = client.infer("tiny", given)

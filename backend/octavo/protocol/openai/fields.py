@@ -51,7 +51,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
     # vLLM's
     "allowed_token_ids": ([],),
-    "bad_words": ([],),
     "chat_template": (),
     "ec_transfer_params": ({},),
     "echo": (False,),  # of chat completions
@@ -88,8 +87,8 @@ _WHY = {
 _LARGEST_NEUTRAL = 64
 _SAMPLING = (
     "n", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "stop",
-    "stop_token_ids", "include_stop_str_in_output", "min_tokens", "max_tokens", "ignore_eos", "logit_bias", "prompt_logprobs",
-    "skip_special_tokens",
+    "stop_token_ids", "bad_words", "include_stop_str_in_output", "min_tokens", "max_tokens", "ignore_eos", "logit_bias",
+    "prompt_logprobs", "skip_special_tokens",
 )  # fmt: skip
 _GUIDED = ("choice", "grammar", "json", "regex")
 NOTHING = msgspec.Raw()
@@ -111,6 +110,7 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ignore_eos: bool | None = None
     min_tokens: int | None = None
     stop_token_ids: list[int] | None = None
+    bad_words: list[str] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     priority: int | None = None
@@ -124,7 +124,6 @@ class Generating(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     guided_regex: str | None = None
 
     allowed_token_ids: msgspec.Raw = NOTHING
-    bad_words: msgspec.Raw = NOTHING
     ec_transfer_params: msgspec.Raw = NOTHING
     guided_decoding_backend: msgspec.Raw = NOTHING
     guided_whitespace_pattern: msgspec.Raw = NOTHING
