@@ -35,7 +35,7 @@ LIBRARIES = ("torch", "triton", "transformers", "tokenizers", "grpcio", "protobu
 
 
 class ProcessView(msgspec.Struct, frozen=True):
-    """A process. ``restarts``: how often one in its place has died. ``silent_s``: for how long it owes an answer."""
+    """A process. ``restarts``: of its model's engine, or of all front ends. ``silent_s``: for how long it owes an answer."""
 
     name: str
     pid: int
@@ -93,13 +93,13 @@ class Debug:
         views = [ProcessView("supervisor", os.getpid(), now - self._started, 0)]
         for front_end in self._front_ends.processes():
             if front_end.child is not None:
-                age = now - front_end.child.started_at
-                views.append(ProcessView(front_end.name, front_end.child.pid, age, self._front_ends.restarts))
+                age, silent = now - front_end.child.started_at, _since(front_end.asked_at, now)
+                views.append(ProcessView(front_end.name, front_end.child.pid, age, self._front_ends.restarts, silent_s=silent))
         return [*views, *(self._engine(engine, now) for engine in self._engines.processes())]
 
     def _engine(self, engine: EngineProcess, now: float) -> ProcessView:
         name, version = engine.config.name, engine.config.version
-        silent = 0.0 if engine.asked_at is None else now - engine.asked_at
+        silent = _since(engine.asked_at, now)
         restarts, age = self._engines.totals(name, version).restarts, now - engine.child.started_at
         return ProcessView(_engine_name(engine), engine.child.pid, age, restarts, f"{name} {version}", silent, engine.stats)
 
@@ -128,6 +128,10 @@ class Debug:
                 break
             said = now
         return file.read_bytes()[before:].decode(errors="replace") or "It does not answer: it is stopped, or hangs in the system."
+
+
+def _since(then: float | None, now: float) -> float:
+    return 0.0 if then is None else now - then
 
 
 def _engine_name(engine: EngineProcess) -> str:

@@ -117,6 +117,18 @@ def test_stacks_are_of_every_process_that_runs(stuck: Server) -> None:
     assert PROMPT not in text
 
 
+def test_a_front_end_that_hangs_is_seen(debugged: Server) -> None:
+    hanging = debugged.processes("frontend")[0]
+    hanging.suspend()
+    try:
+        debugged.wait_until(
+            lambda: any(one["pid"] == hanging.pid and one["silent_s"] > 0 for one in state(debugged)["processes"]),
+            "it to owe an answer",
+        )
+    finally:
+        hanging.resume()
+
+
 def test_an_engine_that_runs_says_where_it_stands(debugged: Server) -> None:
     engine = ask(debugged, "/debug/stacks")[1].split("== engine-1")[1]
     assert 'core.py", line' in engine and "in run" in engine
