@@ -118,11 +118,12 @@ class FrontEnds:
             self._hub.send(front_end.identity, control.EngineGone(generation, ErrorFrame.of(error)))
 
     async def open(self) -> None:
-        """Let all front ends listen, now and whenever one starts again, and wait until they do."""
+        """Let all front ends listen, now and whenever one starts again, and wait until all that live do, one at least."""
         self._open = True
         for front_end in self._greeted():
             self._hub.send(front_end.identity, control.Open())
-        await self._all(lambda front_end: front_end.opened)
+        while not (self._alive and all(front_end.opened for front_end in self._alive.values())):
+            await self._news.wait()
 
     async def collect(self) -> None:
         """Add everything that front ends have counted until now to ``totals``."""

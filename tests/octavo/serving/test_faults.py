@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -95,6 +96,14 @@ def test_a_front_end_that_is_stopped_is_ended_and_comes_back(repository: Path, t
         assert not front_end.is_running()
         assert "Front end 0 has not answered for 4 s and is ended." in server.log.read_text()
         server.wait_until_free()
+
+
+def test_no_server_is_ready_before_a_front_end_listens(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("OCTAVO_TEST_STARTED", str(tmp_path / "started"))
+    with running(repository, "--model-control-mode=explicit", log=tmp_path / "log", module="fragile_server") as server:
+        assert server.get("/v2/health/live")[0] == 200
+        assert "Front end 0 exited with code 1." in server.log.read_text()
 
 
 def ready(client: triton.InferenceServerClient) -> bool:
