@@ -1,6 +1,7 @@
 """The house rules that a reader relies on: imports go down only, and the light processes stay light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,9 @@ def test_services_know_no_transport() -> None:
     for source in (s for s in SOURCES if s.startswith("serving/services/")):
         text = (ROOT / source).read_text()
         assert not [line for line in text.splitlines() if "serving.grpc" in line or "serving.http" in line], source
+
+
+def test_http_2_knows_nothing_of_what_it_carries() -> None:
+    for source in (s for s in SOURCES if s.startswith("serving/http2/")):
+        ours = re.findall(r"^\s*(?:from|import) (octavo\S*)", (ROOT / source).read_text(), re.MULTILINE)
+        assert not [name for name in ours if not name.startswith("octavo.serving.http2")], source

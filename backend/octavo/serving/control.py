@@ -7,6 +7,7 @@ import msgspec
 from octavo.config import ReasoningParser, RequestLimits, ToolCallParser
 from octavo.engine.messages import EngineInfo, Picture
 from octavo.errors import ErrorFrame
+from octavo.serving.http2.limits import Limits
 from octavo.serving.security import Security
 from octavo.serving.settings import Settings
 from octavo.serving.statistics import Counters
@@ -316,7 +317,7 @@ class FrontEndSetup(msgspec.Struct, frozen=True):
     grpc_port: int
     http_address: str
     http_port: int
-    grpc_arguments: dict[str, int]
+    grpc_limits: Limits
     max_stream_requests: int
     http_max_input_size: int
     http_cors_origins: list[str]

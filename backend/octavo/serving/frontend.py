@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-import grpc
 import msgspec
 import uvloop
 import zmq
@@ -27,6 +26,7 @@ from octavo.serving.control import FrontEndSetup, ModelCounters, SupervisorMessa
 from octavo.serving.grpc.server import grpc_server
 from octavo.serving.http.app import http_app
 from octavo.serving.http.listen import HttpServer
+from octavo.serving.http2.server import Server
 from octavo.serving.link import Link
 from octavo.serving.models import Models
 from octavo.serving.ports import listener
@@ -58,16 +58,13 @@ class FrontEnd:
         self._tracing = _tracing(setup.settings, self._count_trace)
         self._models.tracing = self._tracing
         self._traffic = Traffic()
+        self._grpc: Server | None = None
         self._http: HttpServer | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks = Tasks(self._fail)
 
     async def run(self) -> None:
-        """Do what the supervisor says until it says to drain, and that is done. Raises what went wrong.
-
-        The gRPC port answers to the end, that is, to the end of the process: a server that is stopped cancels what it has not
-        begun, and a client would take that for its own doing.
-        """
+        """Do what the supervisor says until it says to drain, and that is done. Raises what went wrong."""
         self._link.send(control.Hello())
         self._tasks.start(self._listen())
         try:
@@ -119,9 +116,7 @@ class FrontEnd:
 
     async def _open(self) -> None:
         setup = self._setup
-        server = grpc_server(setup, self._models, self._link, self._traffic)
-        await server.start()
-        self._tasks.start(self._watch(server))
+        self._grpc = await grpc_server(setup, self._models, self._link, self._traffic)
         app = http_app(setup, self._models, self._link, self._traffic)
         self._http = HttpServer(
             app, listener(setup.http_address, setup.http_port), setup.security.http_tls, setup.http_max_header_size
@@ -130,15 +125,11 @@ class FrontEnd:
         gc.freeze()  # what is loaded by now stays: the collector need not walk it between messages
         self._link.send(control.Opened())
 
-    async def _watch(self, server: grpc.aio.Server) -> None:
-        """A port that closes by itself is the end of this front end: the next one opens it again."""
-        await server.wait_for_termination()
-        raise RuntimeError("The gRPC server has ended by itself.")
-
     async def _drain(self, seconds: float) -> None:
         """Open calls go on for ``seconds`` and end by themselves as soon as nothing of them is open; then everything ends.
 
-        Those that come meanwhile are refused, and not waited for: clients that never pause must not hold up the end.
+        Those that come meanwhile are refused, and not waited for: clients that never pause must not hold up the end. Only then
+        gRPC's clients are told to open no more on their connections, so each call that one has sent is answered.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -149,6 +140,8 @@ class FrontEnd:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WRITES):
                     await self._traffic.quiet()
+        if self._grpc is not None:
+            await self._grpc.close(LAST_WRITES)
         if self._http is not None:
             await self._http.close()
         await asyncio.sleep(LAST_FLUSH)

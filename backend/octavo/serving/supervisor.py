@@ -24,7 +24,7 @@ from octavo.serving.directory import private_directory
 from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
 from octavo.serving.frontends import FrontEnds
-from octavo.serving.grpc.arguments import channel_arguments
+from octavo.serving.grpc.limits import connection_limits
 from octavo.serving.http.errors import refusal
 from octavo.serving.http.guard import guarded
 from octavo.serving.http.listen import HttpServer
@@ -331,7 +331,7 @@ def _setup(options: ServeOptions, security: Security, settings: Settings, ports:
         grpc_port=ports.grpc,
         http_address=options.http_address,
         http_port=ports.http,
-        grpc_arguments=channel_arguments(options),
+        grpc_limits=connection_limits(options),
         max_stream_requests=options.grpc_max_stream_requests,
         http_max_input_size=options.http_max_input_size,
         http_cors_origins=list(options.http_cors_origin),

@@ -44,5 +44,15 @@ def tls_files(
     return files
 
 
+def server_context(files: TlsFiles, protocol: str) -> ssl.SSLContext:
+    """What a port shows its clients, who must speak ``protocol`` (ALPN)."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.root)
+    context.load_cert_chain(files.certificate, files.key, _no_passphrase)
+    context.set_alpn_protocols([protocol])
+    if files.root is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 def _no_passphrase() -> str:
     raise ValueError

@@ -1,8 +1,9 @@
 """``Traffic``: which calls are open in a front end, so that a drain can wait for them."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from octavo.serving.news import News
 
@@ -31,6 +32,10 @@ class Traffic:
         """That call has ended."""
         self._open.discard(number)
         self._news.tell()
+
+    def entered(self) -> Callable[[], None]:
+        """A call is open until what this gives is called."""
+        return partial(self.end, self.begin())
 
     @contextmanager
     def call(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from octavo.cli import app
 from octavo.serving import supervisor
-from octavo.serving.grpc.arguments import channel_arguments
+from octavo.serving.grpc.limits import connection_limits
 from octavo.serving.options import CompressionLevel, LogFormat, ModelControlMode, ServeOptions
 
 
@@ -72,31 +72,32 @@ def test_what_is_no_flag_or_no_value_of_it_is_refused(started: list[ServeOptions
     assert not started
 
 
-def test_flags_about_connections_become_grpcs_arguments(started: list[ServeOptions]) -> None:
+def test_flags_about_connections_become_limits(started: list[ServeOptions]) -> None:
     flags = {
-        "grpc-keepalive-time": ("1", "grpc.keepalive_time_ms", 1),
-        "grpc-keepalive-timeout": ("2", "grpc.keepalive_timeout_ms", 2),
-        "grpc-keepalive-permit-without-calls": ("0", "grpc.keepalive_permit_without_calls", 0),
-        "grpc-http2-max-pings-without-data": ("4", "grpc.http2.max_pings_without_data", 4),
-        "grpc-http2-min-recv-ping-interval-without-data": ("5", "grpc.http2.min_ping_interval_without_data_ms", 5),
-        "grpc-http2-max-ping-strikes": ("6", "grpc.http2.max_ping_strikes", 6),
-        "grpc-max-connection-age": ("7", "grpc.max_connection_age_ms", 7),
-        "grpc-max-connection-age-grace": ("8", "grpc.max_connection_age_grace_ms", 8),
-        "grpc-infer-response-compression-level": ("medium", "grpc.default_compression_level", 2),
-        "grpc-max-message-size": ("10", "grpc.max_receive_message_length", 10),
-        "grpc-max-concurrent-streams": ("11", "grpc.max_concurrent_streams", 11),
-        "grpc-max-metadata-size": ("1024", "grpc.absolute_max_metadata_size", 1024),
+        "grpc-keepalive-time": ("1", "keepalive_time", 0.001),
+        "grpc-keepalive-timeout": ("2", "keepalive_timeout", 0.002),
+        "grpc-keepalive-permit-without-calls": ("0", "keepalive_without_calls", False),
+        "grpc-http2-max-pings-without-data": ("4", "pings_without_data", 4),
+        "grpc-http2-min-recv-ping-interval-without-data": ("5", "ping_interval", 0.005),
+        "grpc-http2-max-ping-strikes": ("6", "ping_strikes", 6),
+        "grpc-max-connection-age": ("7", "max_age", 0.007),
+        "grpc-max-connection-age-grace": ("8", "max_age_grace", 0.008),
+        "grpc-infer-response-compression-level": ("medium", "compression", 6),
+        "grpc-max-message-size": ("10", "max_message", 10),
+        "grpc-max-concurrent-streams": ("11", "max_streams", 11),
+        "grpc-max-metadata-size": ("1024", "max_metadata", 1024),
     }
     words = [f"--{flag}={value}" for flag, (value, _, _) in flags.items()]
     assert CliRunner().invoke(app, ["serve", "--model-repository=a", *words]).exit_code == 3
-    arguments = channel_arguments(started[0])
-    assert {name: arguments[name] for _, name, _ in flags.values()} == {name: value for _, name, value in flags.values()}
+    limits = connection_limits(started[0])
+    assert {name: getattr(limits, name) for name in limits.__struct_fields__} == {name: value for _, name, value in flags.values()}
 
 
 def test_the_defaults_of_connections_and_logs() -> None:
     options = ServeOptions(model_repository=())
     assert (options.grpc_infer_response_compression_level, options.log_format) == (CompressionLevel.NONE, LogFormat.DEFAULT)
-    assert not {name for name in channel_arguments(options) if "connection_age" in name}
+    limits = connection_limits(options)
+    assert (limits.max_age, limits.max_age_grace, limits.compression) == (None, None, 0)
 
 
 def test_every_option_is_a_flag_in_a_group_of_the_help() -> None:

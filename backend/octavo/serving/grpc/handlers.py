@@ -2,36 +2,43 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 
 from octavo.errors import Internal, OctavoError, Unsupported, internal
 from octavo.serving.auth import Headers
-from octavo.serving.grpc.errors import UNPARSABLE, code_of, status_text
+from octavo.serving.grpc.errors import UNPARSABLE, refusal
+from octavo.serving.http2.call import Call, Handler
+from octavo.serving.http2.unary import Unary
 from octavo.serving.traffic import Traffic
 from octavo.wire import pb
 
 log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-Context: TypeAlias = grpc.aio.ServicerContext
-Unary = Callable[[Any, Headers], Awaitable[Message]]
-Stream = Callable[[Context], Awaitable[None]]
+Answer = Callable[[Any, Headers], Awaitable[Message]]
+Route = Callable[[Call], Handler]
 Request = TypeVar("Request", bound=Message)
 
 
-def service_handler(unary: Mapping[str, Unary], streams: Mapping[str, Stream], traffic: Traffic) -> grpc.GenericRpcHandler:
-    """All RPCs of the service; those in neither mapping answer that they are not implemented. ``traffic`` counts them."""
-    handlers: dict[str, grpc.RpcMethodHandler] = {}
+def service_routes(answers: Mapping[str, Answer], streams: Mapping[str, Route], traffic: Traffic) -> dict[str, Route]:
+    """Who answers which method of the service; those in neither mapping say that they are not implemented."""
+    routes: dict[str, Route] = {}
     for method in SERVICE.methods:
         if method.name in streams:
-            handlers[method.name] = grpc.stream_stream_rpc_method_handler(_streaming(streams[method.name], traffic))
+            route = streams[method.name]
         else:
             request_type = getattr(pb, method.input_type.name)
-            handle = unary.get(method.name) or _missing(method.name)
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_answering(method.name, request_type, handle, traffic))
-    return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+            answer = answers.get(method.name) or _missing(method.name)
+            route = unary(_answering(method.name, request_type, answer), traffic)
+        routes[f"/{SERVICE.full_name}/{method.name}"] = route
+    return routes
+
+
+def unary(answer: Callable[[bytes, Call], Awaitable[bytes]], traffic: Traffic) -> Route:
+    """A method that ``answer`` answers. A call of it is open until its status is out."""
+    return lambda call: Unary(call, answer, traffic.entered())
 
 
 def parse(message_type: type[Request], data: bytes) -> Request:
@@ -42,53 +49,23 @@ def parse(message_type: type[Request], data: bytes) -> Request:
         raise Internal(UNPARSABLE) from None
 
 
-def headers_of(context: Context) -> Headers:
-    """The metadata of a call, by name in small letters."""
-    return lambda name: next((str(value) for key, value in context.invocation_metadata() or () if key == name), None)
-
-
 def visible(error: Exception) -> OctavoError:
     """What a client may see of ``error``; a bug of ours is logged under an id."""
     return error if isinstance(error, OctavoError) else internal(error, log)
 
 
-def _answering(
-    rpc: str, request_type: type[Message], handle: Unary, traffic: Traffic
-) -> Callable[[bytes, Context], Awaitable[bytes]]:
-    async def answer(data: bytes, context: Context) -> bytes:
-        _count(traffic, context)
-        try:
-            return (await handle(parse(request_type, data), headers_of(context))).SerializeToString()
-        except Exception as error:
-            code, text = _refusal(error, rpc)
-        # grpc holds on to the frame that aborts until the next collection; what the client sent must not stay with it.
-        del data
-        await context.abort(code, text)
-        raise AssertionError("abort returned")
-
-    return answer
+def _answering(rpc: str, request_type: type[Message], answer: Answer) -> Callable[[bytes, Call], Awaitable[bytes]]:
+    return partial(_answer, rpc, request_type, answer)
 
 
-def _refusal(error: Exception, rpc: str) -> tuple[grpc.StatusCode, str]:
-    shown = visible(error)
-    return code_of(shown, rpc), status_text(shown)
+async def _answer(rpc: str, request_type: type[Message], answer: Answer, data: bytes, call: Call) -> bytes:
+    try:
+        return (await answer(parse(request_type, data), call.header)).SerializeToString()
+    except Exception as error:
+        raise refusal(visible(error), rpc) from None
 
 
-def _streaming(stream: Stream, traffic: Traffic) -> Callable[[Any, Context], Awaitable[None]]:
-    async def run(_: Any, context: Context) -> None:
-        _count(traffic, context)
-        await stream(context)
-
-    return run
-
-
-def _count(traffic: Traffic, context: Context) -> None:
-    """The call is open until gRPC is done with it: after its handler its last message and its status have to leave."""
-    number = traffic.begin()
-    context.add_done_callback(lambda _: traffic.end(number))
-
-
-def _missing(rpc: str) -> Unary:
+def _missing(rpc: str) -> Answer:
     async def refuse(_: Message, __: Headers) -> Message:
         raise Unsupported(f"This server does not implement {rpc}.")
 

@@ -4,14 +4,15 @@ The service ``liveness`` is SERVING as long as this process answers: a kubelet m
 started again.
 """
 
-from typing import Any
+import asyncio
 
-import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from octavo.errors import Draining, Internal
-from octavo.serving.grpc.errors import UNPARSABLE, code_of
+from octavo.errors import Draining
+from octavo.serving.grpc.errors import UNPARSABLE, refusal
+from octavo.serving.http2.call import Call
+from octavo.serving.http2.status import CallRefused, Status
 from octavo.serving.models import Models
 from octavo.serving.services.core import SERVER_EXITING
 
@@ -24,48 +25,81 @@ class HealthService:
 
     def __init__(self, models: Models) -> None:
         """Report on ``models``."""
-        self._models = models
+        self.models = models
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """What a server needs to serve this."""
-        methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
-        }
-        return grpc.method_handlers_generic_handler(SERVICE, methods)
+    async def check(self, data: bytes, _: Call) -> bytes:
+        """The state now. Raises ``CallRefused``."""
+        service = service_of(data)
+        if self.models.exiting:
+            raise refusal(Draining(SERVER_EXITING), "Check")
+        return self.status(service)
 
-    async def _check(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        service = await _service(data, context)
-        if self._models.exiting:
-            await context.abort(code_of(Draining(), "Check"), SERVER_EXITING)
-        return self._status(service)
+    def watch(self, call: Call) -> "Watch":
+        """The state whenever it changes."""
+        return Watch(call, self)
 
-    async def _watch(self, data: bytes, context: grpc.aio.ServicerContext) -> None:
-        service = await _service(data, context)
-        told = b""
-        while True:
-            status = self._status(service)
-            if status != told:
-                try:
-                    await context.write(status)
-                except grpc.aio.BaseError:
-                    return  # the client is gone
-                told = status
-            elif not self._models.exiting:
-                await self._models.news.wait()
-            else:
-                await context.abort(code_of(Draining(), "Watch"), SERVER_EXITING)
-
-    def _status(self, service: str) -> bytes:
-        known = self._models.canonical(service) in self._models.names()
-        ready = self._models.is_ready(service, "") if known else service == LIVENESS or self._models.ready
+    def status(self, service: str) -> bytes:
+        """The state of ``service``, as a message."""
+        known = self.models.canonical(service) in self.models.names()
+        ready = self.models.is_ready(service, "") if known else service == LIVENESS or self.models.ready
         statuses = health_pb2.HealthCheckResponse
-        status = statuses.SERVING if ready and not self._models.exiting else statuses.NOT_SERVING
+        status = statuses.SERVING if ready and not self.models.exiting else statuses.NOT_SERVING
         return bytes(statuses(status=status).SerializeToString())
 
 
-async def _service(data: bytes, context: grpc.aio.ServicerContext) -> Any:
+class Watch:
+    """A client that is told of every change. Does not count as open: it would hold up the end of the server."""
+
+    def __init__(self, call: Call, health: HealthService) -> None:
+        """Nothing was told."""
+        self._call, self._health = call, health
+        self._service: str | None = None
+        self._told = b""
+        self._task: asyncio.Task[None] | None = None
+
+    def receive(self, message: bytes) -> None:
+        """What to watch."""
+        if self._task is not None:
+            raise CallRefused(Status.INTERNAL, "This method takes one message, and got more.")
+        self._service = service_of(message)
+        self._task = asyncio.ensure_future(self._follow())
+
+    def receive_end(self) -> None:
+        """The client only listens."""
+        if self._task is None:
+            raise CallRefused(Status.INTERNAL, "This method takes one message, and got none.")
+
+    def writable(self) -> None:
+        """It may have missed a change."""
+        self._tell()
+
+    def closed(self) -> None:
+        """Nobody listens."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _follow(self) -> None:
+        models = self._health.models
+        while True:
+            self._tell()
+            if models.exiting:
+                break
+            await models.news.wait()
+        self._task = None
+        self._call.end(Status.UNAVAILABLE, SERVER_EXITING)
+
+    def _tell(self) -> None:
+        if self._service is None or not self._call.ready:
+            return
+        status = self._health.status(self._service)
+        if status != self._told:
+            self._told = status
+            self._call.write(status)
+
+
+def service_of(data: bytes) -> str:
+    """The service that a message asks about. Raises ``CallRefused``."""
     try:
-        return health_pb2.HealthCheckRequest.FromString(data).service
+        return str(health_pb2.HealthCheckRequest.FromString(data).service)
     except DecodeError:
-        await context.abort(code_of(Internal(), "Check"), UNPARSABLE)
+        raise CallRefused(Status.INTERNAL, UNPARSABLE) from None

@@ -1,24 +1,22 @@
-"""``ModelStreamInfer``: many requests at once on one stream, their messages interleaved. No task per request or message."""
+"""``ModelStreamInfer``: many requests at once on one stream, their messages interleaved. No task per stream, request or message."""
 
 import asyncio
-import logging
 from collections import deque
+from collections.abc import Callable
 from functools import partial
-
-import grpc
 
 from octavo.errors import Draining, OctavoError
 from octavo.protocol.triton_reply import is_rejection, stream_error
-from octavo.serving.eager import run_eagerly
 from octavo.serving.grpc.errors import code_of, status_text
-from octavo.serving.grpc.handlers import Context, headers_of, parse, visible
+from octavo.serving.grpc.handlers import parse, visible
+from octavo.serving.http2.call import Call
 from octavo.serving.models import SHUTTING_DOWN, Models
 from octavo.serving.services.infer import Answer, InferService, worded
+from octavo.serving.traffic import Traffic
 from octavo.wire import pb
 
 RPC = "ModelStreamInfer"
 ERROR_AS_STATUS = "triton_grpc_error"
-log = logging.getLogger(__name__)
 
 
 class OpenRequest:
@@ -42,124 +40,121 @@ class OpenRequest:
             self.answer.generation.cancel()
 
 
-class InferStream:
-    """One open stream.
+class InferStreams:
+    """The open streams of a front end; once the server is exiting they hear of it together."""
 
-    At most ``limit`` requests are open at once: the stream is not read further until one of them has ended. A message is
-    written when the one before it is on its way; what an engine makes meanwhile is merged in its generation, and cancelled
-    beyond what the stream may leave unread, so a client that does not read makes nothing here grow.
+    def __init__(self, service: InferService, models: Models, limit: int, traffic: Traffic) -> None:
+        """At most ``limit`` requests are open at once on each stream."""
+        self._service, self._models, self._limit, self._traffic = service, models, limit, traffic
+        self._open: dict[InferStream, Callable[[], None]] = {}
+        self._waiting = asyncio.ensure_future(self._wait_for_exit())
 
-    ``_line`` holds the requests that may have a message; ``_sending`` is the one whose message is on its way. Once ``_silent``,
-    no message is begun any more.
-    """
+    def open(self, call: Call) -> "InferStream":
+        """Another one."""
+        stream = InferStream(self._service, self._models, call, self._limit, self._closed)
+        self._open[stream] = self._traffic.entered()
+        if self._models.exiting:
+            call.at_end_of_turn(stream.shut_down)
+        return stream
 
-    def __init__(self, service: InferService, models: Models, context: Context, limit: int) -> None:
-        """A stream that nothing was read from."""
-        self._service, self._models, self._context = service, models, context
-        self._error_as_status = (ERROR_AS_STATUS, "true") in (context.invocation_metadata() or ())
-        self._backlog, self._headers = service.backlog(), headers_of(context)
-        self._room = asyncio.Semaphore(limit)
-        self._open: set[OpenRequest] = set()
-        self._line: deque[OpenRequest] = deque()
-        self._sending: OpenRequest | None = None
-        self._silent = self._half_closed = False
-        self._changed = asyncio.Event()
-        self._failed: asyncio.Future[OctavoError] = asyncio.get_running_loop().create_future()
+    def _closed(self, stream: "InferStream") -> None:
+        self._open.pop(stream)()
 
-    async def run(self) -> None:
-        """Serve until the client has sent everything and has every answer. Cancelled when the client is gone."""
-        ends: list[asyncio.Future[OctavoError] | asyncio.Task[OctavoError | None]] = [
-            asyncio.ensure_future(self._read()),
-            asyncio.ensure_future(self._shut_down()),
-            self._failed,
-        ]
-        try:
-            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            # Whoever has sent everything may be done in the same moment in which its last request fails.
-            error = (self._failed if self._failed in done else next(iter(done))).result()
-            self._silent = True
-            while self._sending is not None:  # no status can be sent while a message is on its way
-                await self._change()
-        finally:
-            self._silent = True
-            for end in ends:
-                end.cancel()
-            for request in self._open:
-                request.close()
-        if error is not None:
-            await self._context.abort(code_of(error, RPC), status_text(error))
-
-    async def _read(self) -> None:
-        """Begin requests as they come, then wait for the last of them."""
-        while True:
-            await self._room.acquire()
-            data = await self._context.read()
-            if data is grpc.aio.EOF:
-                self._half_closed = True
-                break
-            self._begin(data)
-        await self._all_closed()
-
-    async def _shut_down(self) -> OctavoError | None:
-        """Once the server is exiting, wait until no request is open. A client that has sent everything then has every answer."""
+    async def _wait_for_exit(self) -> None:
         while not self._models.exiting:
             await self._models.news.wait()
-        await self._all_closed()
-        return None if self._half_closed else Draining(SHUTTING_DOWN)
+        for stream in list(self._open):
+            stream.shut_down()
 
-    async def _all_closed(self) -> None:
-        while self._open:
-            await self._change()
 
-    async def _change(self) -> None:
-        """Wait until a request was closed or a message is out."""
-        self._changed.clear()
-        await self._changed.wait()
+class InferStream:
+    """One open stream, until the client has sent everything and has every answer, or is gone.
 
-    def _begin(self, data: bytes) -> None:
+    At most ``limit`` requests are open at once: the stream is not read further until one of them has ended. Messages are
+    written at the end of a turn of the loop, and only while the ones before are on their way; what an engine makes meanwhile is
+    merged in its generation, and cancelled beyond what the stream may leave unread, so a client that does not read makes nothing
+    here grow.
+
+    ``_line`` holds the requests that may have a message. Once ``_over``, none is begun any more.
+    """
+
+    def __init__(
+        self, service: InferService, models: Models, call: Call, limit: int, closed: Callable[["InferStream"], None]
+    ) -> None:
+        """A stream that nothing was read from; ``closed`` is called when it is over."""
+        self._service, self._models, self._call, self._limit, self._closed = service, models, call, limit, closed
+        self._error_as_status = call.header(ERROR_AS_STATUS) == "true"
+        self._backlog = service.backlog()
+        self._open: set[OpenRequest] = set()
+        self._line: deque[OpenRequest] = deque()
+        self._over = self._half_closed = self._due = self._paused = False
+
+    def receive(self, message: bytes) -> None:
+        """Begin a request."""
         request = OpenRequest()
         self._open.add(request)
         try:
-            message = parse(pb.ModelInferRequest, data)
-            request.id, request.model = message.id, message.model_name
-            request.answer = self._service.begin(message, unary=False, backlog=self._backlog, headers=self._headers)
+            parsed = parse(pb.ModelInferRequest, message)
+            request.id, request.model = parsed.id, parsed.model_name
+            request.answer = self._service.begin(parsed, unary=False, backlog=self._backlog, headers=self._call.header)
             request.answer.generation.listen(partial(self._hear, request))
         except Exception as error:
             request.error = error
         self._hear(request)
+        if len(self._open) >= self._limit:
+            self._paused = True
+            self._call.pause()
+
+    def receive_end(self) -> None:
+        """The client has sent everything."""
+        self._half_closed = True
+        self._finish_if_done()
+
+    def shut_down(self) -> None:
+        """The server is exiting: end once no request is open. A client that has sent everything then has every answer."""
+        self._finish_if_done()
+
+    def writable(self) -> None:
+        """What was held up may go on."""
+        if self._line:
+            self._speak_soon()
+
+    def closed(self) -> None:
+        """The stream is over; nobody wants what is open."""
+        self._over = True
+        self._line.clear()
+        for request in self._open:
+            request.close()
+        self._open.clear()
+        self._closed(self)
 
     def _hear(self, request: OpenRequest) -> None:
         """There may be a message of ``request``."""
-        if not request.in_line:
+        if not request.in_line and not self._over:
             request.in_line = True
             self._line.append(request)
-            self._speak()
+            self._speak_soon()
+
+    def _speak_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self._call.at_end_of_turn(self._speak)
 
     def _speak(self) -> None:
-        """Write the next message, unless one is on its way."""
-        while self._sending is None and self._line and not self._silent:
-            request = self._line.popleft()
+        """Write what there is, a message of each request in turn, while the client takes it."""
+        self._due = False
+        call, line = self._call, self._line
+        while line and call.ready and not self._over:
+            request = line.popleft()
             message = self._next_message(request)
             if message is not None:
-                self._sending = request
-                run_eagerly(self._context.write(message), self._sent)
-            elif request.ended:
+                call.write(message)
+            if request.ended:
                 self._close(request)
+            elif message is not None:
+                line.append(request)
             else:
                 request.in_line = False
-
-    def _sent(self, error: BaseException | None) -> None:
-        request, self._sending = self._sending, None
-        assert request is not None
-        if error is not None:
-            self._lose_client(error)
-        elif request.ended:
-            self._close(request)
-        else:
-            self._line.append(request)
-        self._speak()
-        if self._silent:
-            self._changed.set()
 
     def _next_message(self, request: OpenRequest) -> bytes | None:
         """What ``request`` has to say now, if anything."""
@@ -180,21 +175,29 @@ class InferStream:
         error = worded(error, request.id)
         if not self._error_as_status or is_rejection(error):
             return stream_error(error, request.id, request.model).SerializeToString()
-        if not self._failed.done():
-            self._failed.set_result(error)
+        self._end(error)
         return None
-
-    def _lose_client(self, error: BaseException) -> None:
-        """Nobody reads the stream any more; its handler is about to be cancelled."""
-        if not isinstance(error, grpc.aio.BaseError | asyncio.CancelledError):
-            log.error("A message of a stream could not be written.", exc_info=error)
-        self._silent = True
-        self._line.clear()
-        for request in list(self._open):
-            self._close(request)
 
     def _close(self, request: OpenRequest) -> None:
         request.close()
         self._open.discard(request)
-        self._room.release()
-        self._changed.set()
+        self._finish_if_done()
+        if self._paused and not self._over:
+            self._paused = False
+            self._call.resume()
+
+    def _finish_if_done(self) -> None:
+        if self._open or self._over:
+            return
+        if self._half_closed:
+            self._end(None)
+        elif self._models.exiting:
+            self._end(Draining(SHUTTING_DOWN))
+
+    def _end(self, error: OctavoError | None) -> None:
+        """The last thing that is sent."""
+        self._over = True
+        if error is None:
+            self._call.end()
+        else:
+            self._call.end(code_of(error, RPC), status_text(error))

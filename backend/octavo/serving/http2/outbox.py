@@ -1,0 +1,108 @@
+"""``Outbox``: what a call sends, as far as the client's windows let it. Holds one message that has to wait, and the last frame."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from octavo.serving.http2.frames import DATA, HEAD, MAX_WINDOW, MESSAGE_HEAD, PREFIX
+
+
+class Way(Protocol):
+    """The connection. ``window``: what its client still takes, ``max_frame``: in one frame. ``sent`` counts frames of calls.
+
+    ``congested``: its socket is full, and nothing should be sent that can wait.
+    """
+
+    window: int
+    max_frame: int
+    sent: int
+    congested: bool
+
+    def send(self, data: bytes) -> None:
+        """Let frames leave at the end of this turn of the loop."""
+
+    def flush(self) -> None:
+        """Let them leave now."""
+
+    def wait(self, number: int) -> None:
+        """Call the ``go_on`` of that stream when the connection can take more."""
+
+
+class Outbox:
+    """The way out of one stream. ``window``: what its client still takes of it."""
+
+    __slots__ = ("_at", "_drained", "_last", "_number", "_waiting", "_way", "window")
+
+    def __init__(self, way: Way, number: int, window: int, drained: Callable[[], None]) -> None:
+        """Nothing waits; ``drained`` is called when nothing does any more."""
+        self._way, self._number, self.window, self._drained = way, number, window, drained
+        self._waiting: memoryview | None = None
+        self._last: bytes | None = None
+        self._at = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything is on its way."""
+        return self._waiting is None
+
+    def message(self, message: bytes, packed: int) -> None:
+        """Send a message, or as much of it as may be sent."""
+        assert self._waiting is None
+        way, length = self._way, len(message)
+        size = length + PREFIX.size
+        if size <= self.window and size <= way.window and size <= way.max_frame and not way.congested:
+            self.window -= size
+            way.window -= size
+            way.sent += 1
+            way.send(MESSAGE_HEAD.pack(size >> 8, size & 0xFF, DATA, 0, self._number, packed, length) + message)
+            return
+        self._waiting, self._at = memoryview(PREFIX.pack(packed, length) + message), 0
+        self._push()
+
+    def last(self, frame: bytes) -> None:
+        """Send ``frame`` after everything else."""
+        if self._waiting is None:
+            self._way.sent += 1
+            self._way.send(frame)
+        else:
+            self._last = frame
+
+    def push(self) -> None:
+        """Send what may be sent by now, and tell if nothing waits any more."""
+        if self._waiting is not None:
+            self._push()
+            if self._waiting is None:
+                self._drained()
+
+    def widen(self, by: int) -> bool:
+        """The client takes ``by`` bytes more of this stream, or fewer; whether there is such a window."""
+        self.window += by
+        if self.window > MAX_WINDOW:
+            return False
+        if by > 0:
+            self.push()
+        return True
+
+    def close(self) -> None:
+        """Nothing can be sent any more."""
+        self._waiting = self._last = None
+
+    def _push(self) -> None:
+        way, waiting = self._way, self._waiting
+        assert waiting is not None
+        while self._at < len(waiting):
+            if way.congested or way.window <= 0:
+                way.wait(self._number)
+                return
+            size = min(self.window, way.window, way.max_frame, len(waiting) - self._at)
+            if size <= 0:
+                return
+            self.window -= size
+            way.window -= size
+            way.sent += 1
+            way.send(HEAD.pack(size >> 8, size & 0xFF, DATA, 0, self._number) + waiting[self._at : self._at + size])
+            self._at += size
+            if self._at < len(waiting):
+                way.flush()
+        self._waiting = None
+        if self._last is not None:
+            way.send(self._last)

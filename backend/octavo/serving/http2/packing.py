@@ -1,0 +1,54 @@
+"""How messages are compressed: gzip and deflate, with a limit for what comes out. Knows no call."""
+
+import zlib
+from functools import partial
+
+from octavo.serving.http2.status import CallRefused, Status
+
+IDENTITY = "identity"
+# Zlib's window, which also says whether there is gzip's header.
+WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# What is unpacked at once, some three milliseconds; the rest is a thread's.
+AT_ONCE = 2**20
+
+
+def pack(message: bytes, coding: str, level: int) -> bytes:
+    """``message``, compressed."""
+    packer = zlib.compressobj(level, zlib.DEFLATED, WINDOWS[coding])
+    return packer.compress(message) + packer.flush()
+
+
+class Unpacking:
+    """One compressed message. ``message`` is there once it is whole; until then ``rest`` goes on, in a thread."""
+
+    def __init__(self, data: bytes, coding: str, limit: int) -> None:
+        """Unpack the beginning. Raises ``CallRefused``."""
+        self._inflate = zlib.decompressobj(WINDOWS[coding])
+        self._limit = limit
+        self.message: bytes | None = None
+        self._begin = self._go_on(data, min(AT_ONCE, limit + 1))
+        if self._inflate.eof:
+            self.message = self._checked(self._begin)
+        else:
+            self.rest = partial(self._all, self._inflate.unconsumed_tail)
+
+    def _all(self, tail: bytes) -> bytes:
+        return self._checked(self._begin + self._go_on(tail, max(1, self._limit + 1 - len(self._begin))))
+
+    def _go_on(self, data: bytes, most: int) -> bytes:
+        try:
+            return self._inflate.decompress(data, most)
+        except zlib.error:
+            raise CallRefused(Status.INTERNAL, "A message is not compressed as its call's grpc-encoding says.") from None
+
+    def _checked(self, message: bytes) -> bytes:
+        if len(message) > self._limit:
+            raise too_large(self._limit)
+        if not self._inflate.eof or self._inflate.unused_data:
+            raise CallRefused(Status.INTERNAL, "A compressed message does not end where it says.")
+        return message
+
+
+def too_large(limit: int) -> CallRefused:
+    """Why a message is not read."""
+    return CallRefused(Status.RESOURCE_EXHAUSTED, f"A message must have at most {limit} bytes after decompression.")

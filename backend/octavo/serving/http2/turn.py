@@ -1,0 +1,48 @@
+"""``Turn``: what is put off to the end of a turn of the event loop, so that it is done once for all that the turn brought."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Turn:
+    """First the work of those who write, then each connection's bytes leave, all in one write."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nothing is put off."""
+        self._loop = loop
+        self._work: list[Callable[[], None]] = []
+        self._flushes: list[Callable[[], None]] = []
+        self._due = False
+
+    def work(self, work: Callable[[], None]) -> None:
+        """Call ``work`` once the turn is over."""
+        self._work.append(work)
+        self._end_soon()
+
+    def flush(self, flush: Callable[[], None]) -> None:
+        """Call ``flush`` after all work that is put off by then."""
+        self._flushes.append(flush)
+        self._end_soon()
+
+    def _end_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._due = False
+        work, self._work = self._work, []
+        _call(work)
+        flushes, self._flushes = self._flushes, []
+        _call(flushes)
+
+
+def _call(callbacks: list[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            log.exception("What a turn of the loop had put off has failed")
