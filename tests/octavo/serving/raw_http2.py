@@ -146,6 +146,7 @@ class Peer:
 
     def __init__(self, port: int, greet: bool = True, settings: dict[int, int] | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self.encoder, self._decoder = Encoder(), Decoder()
         if greet:
@@ -172,6 +173,9 @@ class Peer:
         for at in range(0, len(data) or 1, 16_384):
             last = at + 16_384 >= len(data)
             self.frame(frames.DATA, frames.END_STREAM if end and last else 0, stream, data[at : at + 16_384])
+
+    def widen(self, stream: int, by: int) -> None:
+        self.frame(frames.WINDOW_UPDATE, 0, stream, struct.pack(">I", by))
 
     def call(self, stream: int, data: bytes = b"hello", method: str = ECHO, **more: str) -> None:
         self.header(stream, headers(method, **more))
@@ -211,7 +215,7 @@ class Peer:
             frame = self.until(frames.HEADERS, stream)
             fields = dict(self._decoder.decode(frame.payload))
             if frame.flags & frames.END_STREAM:
-                return int(fields.get("grpc-status", fields[":status"])), fields.get("grpc-message", "")
+                return int(fields.get("grpc-status") or fields[":status"]), fields.get("grpc-message", "")
 
     def reply(self, stream: int) -> bytes:
         """The whole body of a call that ends well."""

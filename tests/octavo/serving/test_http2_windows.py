@@ -19,19 +19,15 @@ def server() -> Iterator[Hosted]:
         yield one
 
 
-def widen(peer: Peer, stream: int, by: int) -> None:
-    peer.frame(frames.WINDOW_UPDATE, 0, stream, struct.pack(">I", by))
-
-
 def test_a_message_goes_as_far_as_the_streams_window(server: Hosted) -> None:
     with Peer(server.port, settings={frames.INITIAL_WINDOW_SIZE: 1}) as peer:
         peer.call(1, b"hello")
         assert peer.until(frames.DATA, 1).payload == b"\0"
-        widen(peer, 1, 4)
+        peer.widen(1, 4)
         assert peer.until(frames.DATA, 1).payload == b"\0\0\0\5"
         peer.send(frames.settings([(frames.INITIAL_WINDOW_SIZE, 3)]))  # two more for every stream
         assert peer.until(frames.DATA, 1).payload == b"he"
-        widen(peer, 1, 100)
+        peer.widen(1, 100)
         assert peer.reply(1) == b"llo"
 
 
@@ -40,9 +36,9 @@ def test_a_window_may_become_negative(server: Hosted) -> None:
         peer.call(1, b"hello")
         assert peer.until(frames.DATA, 1).payload == b"\0\0\0"
         peer.send(frames.settings([(frames.INITIAL_WINDOW_SIZE, 0)]))
-        widen(peer, 1, 3)
+        peer.widen(1, 3)
         peer.lives()  # and no data came before the answer to this
-        widen(peer, 1, 7)
+        peer.widen(1, 7)
         assert peer.reply(1) == b"\0\5hello"
 
 
@@ -55,7 +51,7 @@ def test_the_connections_window_holds_for_all_streams_and_goes_round(server: Hos
             read += len(peer.until(frames.DATA).payload)
         assert read == frames.DEFAULT_WINDOW
         peer.lives()
-        widen(peer, 0, MIB)
+        peer.widen(0, MIB)
         left = 3 * 50_005 - read
         while left:
             left -= len(peer.until(frames.DATA).payload)
@@ -66,7 +62,7 @@ def test_frames_are_no_larger_than_the_client_takes(server: Hosted) -> None:
     for size, largest in ((16_384, 16_384), (20_000, 20_000), (MIB, 65_536)):
         wide = {frames.INITIAL_WINDOW_SIZE: MIB, frames.MAX_FRAME_SIZE: size}
         with Peer(server.port, settings=wide) as peer:
-            widen(peer, 0, MIB)
+            peer.widen(0, MIB)
             peer.call(1, bytes(200_000))
             assert len(peer.until(frames.DATA, 1).payload) == largest
 
@@ -77,7 +73,7 @@ def test_a_client_that_takes_nothing_holds_one_message_a_stream_and_is_not_read_
         peer.data(1, message(b"x" * 1000) * 900, end=False)
         peer.lives()
         server.wait_until(lambda: server.held() == 899 * 1005)
-        widen(peer, 1, 1005)
+        peer.widen(1, 1005)
         assert peer.until(frames.DATA, 1).payload == message(b"x" * 1000)
         server.wait_until(lambda: server.held() == 898 * 1005)
         peer.lives()
@@ -95,7 +91,7 @@ def test_a_stream_that_sends_more_than_its_window_is_ended(server: Hosted) -> No
 
 def test_a_large_message_is_let_in_window_by_window(server: Hosted) -> None:
     with Peer(server.port, settings={frames.INITIAL_WINDOW_SIZE: 4 * MIB, frames.MAX_FRAME_SIZE: MIB}) as peer:
-        widen(peer, 0, 8 * MIB)
+        peer.widen(0, 8 * MIB)
         whole, sent, allowed = message(bytes(range(256)) * (2 * MIB // 256)), 0, MIB
         peer.header(1)
         while sent < len(whole):

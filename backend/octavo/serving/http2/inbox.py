@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from octavo.serving.http2.frames import PREFIX
-from octavo.serving.http2.packing import AT_ONCE, IDENTITY, WINDOWS, Unpacking, too_large
+from octavo.serving.http2.packing import IDENTITY, WINDOWS, Unpacking, too_large
 from octavo.serving.http2.status import CallRefused, Status
 
 COMPACT_FROM = 65_536
@@ -135,7 +135,7 @@ class Inbox:
         unpacking = Unpacking(data, self._coding, self._limit)
         if unpacking.message is None:
             self._unpacking = self._receiver.unpack(unpacking.rest)
-            self._unpacking_size = len(data) + AT_ONCE
+            self._unpacking_size = unpacking.size
             self._unpacking.add_done_callback(self._take)
         return unpacking.message
 

@@ -19,18 +19,22 @@ def pack(message: bytes, coding: str, level: int) -> bytes:
 
 
 class Unpacking:
-    """One compressed message. ``message`` is there once it is whole; until then ``rest`` goes on, in a thread."""
+    """One compressed message. ``message`` is there once it is whole; if it is not, ``rest`` has to go on, in a thread.
+
+    ``size``: bytes that are kept until then.
+    """
 
     def __init__(self, data: bytes, coding: str, limit: int) -> None:
         """Unpack the beginning. Raises ``CallRefused``."""
         self._inflate = zlib.decompressobj(WINDOWS[coding])
         self._limit = limit
         self.message: bytes | None = None
-        self._begin = self._go_on(data, min(AT_ONCE, limit + 1))
-        if self._inflate.eof:
+        most = min(AT_ONCE, limit + 1)
+        self._begin = self._go_on(data, most)
+        tail = self._inflate.unconsumed_tail
+        self.size, self.rest = len(self._begin) + len(tail), partial(self._all, tail)
+        if self._inflate.eof or len(self._begin) < most or most > limit:
             self.message = self._checked(self._begin)
-        else:
-            self.rest = partial(self._all, self._inflate.unconsumed_tail)
 
     def _all(self, tail: bytes) -> bytes:
         return self._checked(self._begin + self._go_on(tail, max(1, self._limit + 1 - len(self._begin))))

@@ -1,0 +1,227 @@
+"""Attacks on HTTP/2 servers, tried with raw sockets: each ends its own connection, or is borne, and costs nobody else."""
+
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from raw_http2 import ECHO, HANG, TALK, Hosted, Peer, headers, hosted, message
+
+from octavo.serving.http2 import connection, frames, reader
+from octavo.serving.http2.faults import Code
+from octavo.serving.http2.manners import BURST
+
+FLOOD = 4 * BURST
+CANCEL = struct.pack(">I", Code.CANCEL)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Hosted]:
+    with hosted() as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def unharmed(server: Hosted) -> Iterator[None]:
+    """Whatever a test does, somebody else is served the whole time, and nothing of it stays."""
+    with Peer(server.port) as bystander:
+        bystander.call(1, b"before")
+        assert bystander.reply(1) == message(b"before")
+        yield
+        bystander.call(3, b"after")
+        assert bystander.reply(3) == message(b"after")
+    server.wait_until(lambda: server.open == 0 and server.held() == 0)
+
+
+def rapid_reset(peer: Peer) -> bytes:
+    """CVE-2023-44487."""
+    blocks = [peer.encoder.encode(headers(HANG)) for _ in range(2)]
+    calls = [frames.frame(frames.HEADERS, 5, 1, blocks[0])]
+    for stream in range(1, 2 * FLOOD, 2):
+        calls += [frames.frame(frames.HEADERS, 4, stream + 2, blocks[1]), frames.rst_stream(stream, Code.CANCEL)]
+    return b"".join(calls)
+
+
+def provoked_resets(peer: Peer) -> bytes:
+    """CVE-2025-8671, "MadeYouReset": streams that the server has to end."""
+    blocks = [peer.encoder.encode(headers(HANG)) for _ in range(2)]
+    calls = [frames.frame(frames.HEADERS, 4, 1, blocks[0])]
+    for stream in range(1, 2 * FLOOD, 2):
+        calls += [frames.frame(frames.HEADERS, 4, stream + 2, blocks[1]), frames.window_update(stream, 0)]
+    return b"".join(calls)
+
+
+def malformed_calls(peer: Peer) -> bytes:
+    block = b"\x84" * 3  # :path three times
+    return b"".join(frames.frame(frames.HEADERS, 5, stream, block) for stream in range(1, 2 * FLOOD, 2))
+
+
+def continuations(peer: Peer) -> bytes:
+    """CVE-2024-27316: a header block without an end."""
+    more = b"\x00\x01x\x7f\x81\x02" + b"y" * 384
+    return frames.frame(frames.HEADERS, 0, 1, more) + frames.frame(frames.CONTINUATION, 0, 1, more) * FLOOD
+
+
+def empty_continuations(peer: Peer) -> bytes:
+    return frames.frame(frames.HEADERS, 0, 1) + frames.frame(frames.CONTINUATION, 0, 1) * FLOOD
+
+
+def bomb(peer: Peer) -> bytes:
+    """A header of 4000 bytes in the table, named by one byte each time."""
+    block = b"\x40\x01x\x7f\xa1\x1e" + b"y" * 4000 + b"\xbe" * 16_000
+    return frames.frame(frames.HEADERS, frames.END_HEADERS, 1, block[:16_384])
+
+
+def empty_data(peer: Peer) -> bytes:
+    """CVE-2019-9518."""
+    peer.header(1, headers(TALK))
+    return frames.frame(frames.DATA, 0, 1) * FLOOD
+
+
+def padding(peer: Peer) -> bytes:
+    peer.header(1, headers(TALK))
+    return frames.frame(frames.DATA, frames.PADDED, 1, b"\xff" + bytes(255)) * FLOOD
+
+
+def window_updates(peer: Peer) -> bytes:
+    peer.header(1, headers(TALK))
+    return (frames.window_update(0, 1) + frames.window_update(1, 1)) * FLOOD
+
+
+def settings(peer: Peer) -> bytes:
+    """CVE-2019-9515; each of these changes the windows of all streams, too."""
+    for stream in range(1, 201, 2):
+        peer.header(stream, headers(TALK))
+    return b"".join(frames.settings([(frames.INITIAL_WINDOW_SIZE, size) for size in range(100)]) for _ in range(FLOOD))
+
+
+FLOODS: list[tuple[Callable[[Peer], bytes], Code]] = [
+    (rapid_reset, Code.ENHANCE_YOUR_CALM),
+    (provoked_resets, Code.ENHANCE_YOUR_CALM),
+    (malformed_calls, Code.ENHANCE_YOUR_CALM),
+    (continuations, Code.ENHANCE_YOUR_CALM),
+    (empty_continuations, Code.ENHANCE_YOUR_CALM),
+    (bomb, Code.COMPRESSION_ERROR),
+    (empty_data, Code.ENHANCE_YOUR_CALM),
+    (padding, Code.ENHANCE_YOUR_CALM),
+    (window_updates, Code.ENHANCE_YOUR_CALM),
+    (settings, Code.ENHANCE_YOUR_CALM),
+    (lambda _: frames.frame(frames.PING, 0, 0, bytes(8)) * FLOOD, Code.ENHANCE_YOUR_CALM),
+    (lambda _: frames.frame(frames.PRIORITY, 0, 1, b"\0\0\0\3\1") * FLOOD, Code.ENHANCE_YOUR_CALM),
+    (lambda _: frames.frame(0xFA, 0, 1, b"x") * FLOOD, Code.ENHANCE_YOUR_CALM),
+    (lambda _: frames.frame(frames.GOAWAY, 0, 0, bytes(8)) * FLOOD, Code.ENHANCE_YOUR_CALM),
+]
+
+
+@pytest.mark.parametrize(("flood", "code"), FLOODS, ids=[getattr(flood, "__name__", "") for flood, _ in FLOODS])
+def test_a_flood_ends_its_connection(server: Hosted, flood: Callable[[Peer], bytes], code: Code) -> None:
+    with Peer(server.port) as peer:
+        peer.send(flood(peer))
+        assert peer.goaway()[0] == code
+
+
+def test_pings_are_free_while_something_is_sent_between_them(server: Hosted) -> None:
+    """Clients measure with them how much may be on its way."""
+    with Peer(server.port) as peer:
+        for stream in range(1, 41, 2):
+            peer.call(stream)
+            peer.reply(stream)
+            peer.lives()
+
+
+def test_calls_that_are_cancelled_now_and_then_are_borne(server: Hosted) -> None:
+    with Peer(server.port) as peer:
+        for stream in range(1, BURST, 2):
+            peer.header(stream, headers(HANG))
+            peer.frame(frames.RST_STREAM, 0, stream, CANCEL)
+        peer.lives()
+
+
+def test_a_thousand_streams_and_then_nobody(server: Hosted) -> None:
+    with Peer(server.port) as peer:
+        for stream in range(1, 2001, 2):
+            peer.header(stream, headers(HANG))
+            peer.data(stream, message(b"x"))
+        server.wait_until(lambda: server.open == 1000)
+    server.wait_until(lambda: server.open == 0)
+
+
+def test_who_asks_without_reading_is_hung_up_on(server: Hosted) -> None:
+    """Acknowledged frames whose answers nobody takes; calls' answers stop at the window, and these have none."""
+    with Peer(server.port) as peer:
+        peer.header(1, headers(TALK))
+        server.wait_until(lambda: server.open == 1)
+        server.ask(_unread)
+        peer.frame(frames.SETTINGS)
+        while peer.read() is not None:
+            pass
+
+
+async def _unread(server: object) -> None:
+    """Stands for a megabyte of answers: the kernel would take several before the first byte stays here."""
+    for one in server._connections:  # type: ignore[attr-defined]
+        if one.calls:
+            one._transport = _Full(one._transport)
+
+
+class _Full:
+    def __init__(self, transport: object) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def get_write_buffer_size(self) -> int:
+        return connection.MOST_UNREAD + 1
+
+
+@pytest.mark.parametrize("said", [b"", frames.PREFACE[:10], frames.PREFACE])
+def test_a_slow_beginning_is_not_waited_for(server: Hosted, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    monkeypatch.setattr(reader, "PATIENCE", 0.2)
+    with Peer(server.port, greet=False) as peer:
+        peer.send(said)
+        assert peer.goaway() == (Code.ENHANCE_YOUR_CALM, b"too_slow")
+
+
+def test_a_slow_header_block_is_not_waited_for(server: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(server.port) as peer:
+        peer.lives()
+        monkeypatch.setattr(reader, "PATIENCE", 0.2)
+        peer.frame(frames.HEADERS, 0, 1, b"\x83")
+        assert peer.goaway() == (Code.ENHANCE_YOUR_CALM, b"too_slow")
+
+
+def test_a_call_more_than_there_may_be_is_refused_and_may_be_tried_again(server: Hosted) -> None:
+    with hosted(max_streams=2) as narrow, Peer(narrow.port) as peer:
+        peer.send(frames.SETTINGS_ACK)
+        for stream in (1, 3, 5):
+            peer.header(stream, headers(HANG))
+        refused = peer.until(frames.RST_STREAM)
+        assert (refused.stream, refused.code) == (5, Code.REFUSED_STREAM)
+        peer.frame(frames.RST_STREAM, 0, 1, CANCEL)
+        peer.call(7)
+        assert peer.reply(7) == message(b"hello")
+        narrow.wait_until(lambda: narrow.open == 1)
+
+
+def test_a_busy_connection_does_not_hold_up_another(server: Hosted) -> None:
+    """A chunk of a hundred thousand frames is read in parts, with everybody's turns between them."""
+    with Peer(server.port) as busy, Peer(server.port) as other:
+        busy.header(1, headers(TALK))
+        busy.send(frames.frame(frames.DATA, 0, 1, b"") * (BURST // 2) + frames.frame(frames.DATA, 0, 1, message(b"")) * 20_000)
+        began = time.monotonic()
+        other.call(1)
+        assert other.reply(1) == message(b"hello")
+        assert time.monotonic() - began < 5
+
+
+def test_metadata_over_the_limit_is_told_to_the_call_and_the_connection_goes_on(server: Hosted) -> None:
+    with Peer(server.port) as peer:
+        peer.call(1, x="y" * 17_000)
+        assert peer.status(1)[0] == 8
+        peer.call(3)
+        assert peer.reply(3) == message(b"hello")
+        peer.header(5, headers(ECHO, x="y" * 16_000))
+        peer.header(7, headers(ECHO))
+        peer.data(7, message(b"hello"))
+        assert peer.reply(7) == message(b"hello")
