@@ -1,4 +1,4 @@
-"""``python -m fuzz --cases N``: both fuzzers at length, each in a process of its own; prints what came of the cases."""
+"""``python -m fuzz --cases N``: all fuzzers at length, each in a process of its own; prints what came of the cases."""
 
 import argparse
 import multiprocessing
@@ -10,9 +10,9 @@ from fuzz.at_length import PARTS, fuzz
 
 
 def main() -> None:
-    """Fuzz what is asked for, two at a time."""
+    """Fuzz what is asked for, all at once."""
     options = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    options.add_argument("--only", choices=PARTS, help="one of the two")
+    options.add_argument("--only", choices=PARTS, help="one of them")
     options.add_argument("--cases", type=int, default=100_000, help="of each fuzzer")
     options.add_argument("--share", type=float, default=0.1, help="of the cases that go to a real server")
     options.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)), help="the same seed, the same cases")

@@ -5,19 +5,27 @@ from collections import Counter
 from collections.abc import Callable
 
 from fuzz.grpc_wire import grpc_wire
+from fuzz.http2_frames import http2_frames
 from fuzz.http_wire import http_wire
 from fuzz.in_process import grpc_messages, http_bodies
 
 BATCH = 50_000
 Part = Callable[[int, int], Counter[str]]
-PARTS: dict[str, tuple[Part, Part]] = {"grpc": (grpc_messages, grpc_wire), "http": (http_bodies, http_wire)}
+# What runs in one process and what over the wire; damaged frames go over it with the messages of gRPC.
+PARTS: dict[str, tuple[Part, Part | None]] = {
+    "grpc": (grpc_messages, grpc_wire),
+    "http": (http_bodies, http_wire),
+    "http2": (http2_frames, None),
+}
 
 
 def fuzz(name: str, cases: int, share: float, seed: int) -> None:
     """Run ``cases``, a ``share`` of them over the wire, and print how they ended. Raises ``Finding``."""
     in_process, wire = PARTS[name]
-    sent = int(cases * share)
+    sent = int(cases * share) if wire is not None else 0
     for part, count in ((in_process, cases - sent), (wire, sent)):
+        if part is None:
+            continue
         ends, began = Counter[str](), time.monotonic()
         for at, done in enumerate(range(0, count, BATCH)):
             ends += part(min(BATCH, count - done), seed + at)

@@ -12,6 +12,7 @@ import grpc
 
 from fuzz import damage
 from fuzz.grpc_wire import PREFIX, grpc_wire, recorded_call
+from fuzz.http2_frames import http2_frames
 from fuzz.http_wire import http_wire
 from fuzz.in_process import NO_PROTOBUF, grpc_messages, http_bodies
 from fuzz.wire import exchange, fuzzed_server
@@ -28,6 +29,12 @@ def test_no_grpc_message_breaks_a_front_end(seed: int) -> None:
 def test_no_http_body_breaks_a_front_end(seed: int) -> None:
     ends = http_bodies(3000, seed)
     assert min(ends["invalid_request"], ends["answered"]) > 100
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_frames_break_a_connection(seed: int) -> None:
+    ends = http2_frames(300, seed)
+    assert min(ends["it went on"], ends["PROTOCOL_ERROR"], ends["COMPRESSION_ERROR"], ends["FLOW_CONTROL_ERROR"]) > 5
 
 
 def test_nothing_sent_to_the_grpc_port_breaks_a_server() -> None:
@@ -60,5 +67,11 @@ def test_the_same_seed_does_the_same_damage() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_for_a_long_time() -> None:
-    for part, count in ((grpc_messages, 100_000), (http_bodies, 100_000), (grpc_wire, 20_000), (http_wire, 20_000)):
+    for part, count in (
+        (grpc_messages, 100_000),
+        (http_bodies, 100_000),
+        (http2_frames, 100_000),
+        (grpc_wire, 20_000),
+        (http_wire, 20_000),
+    ):
         part(count, random.SystemRandom().randrange(2**32))

@@ -84,6 +84,7 @@ class Generation:
         self._unread_bytes = 0
         self._open: dict[int, tuple[Sample, int]] = {}
         self._cached: list[int | None] = [None] * len(request.prompts)
+        self._num_cached = 0
         self._prompt_logprobs: dict[int, list[TokenLogprobs | None]] = {}
         self._heard: Callable[[], None] = _nobody_listens
         self._fresh = self._telling = False
@@ -102,7 +103,7 @@ class Generation:
     @property
     def num_cached_tokens(self) -> int:
         """How many of them needed no computing for any sample, of those prompts whose samples have begun."""
-        return sum(cached or 0 for cached in self._cached)
+        return self._num_cached
 
     def start(self, prompt_token_ids: list[list[int]], thoughts: list[Thoughts | None], bad_words: list[list[int]]) -> None:
         """Send one engine request per sample; one list per prompt. Raises what ``EngineClient.submit`` raises.
@@ -225,6 +226,7 @@ class Generation:
         self.queue_seconds = max(output.queue_seconds or 0.0, self.queue_seconds or 0.0)
         cached, known = output.num_cached_tokens or 0, self._cached[prompt]
         self._cached[prompt] = cached if known is None else min(cached, known)
+        self._num_cached = sum(cached or 0 for cached in self._cached)
         if output.prompt_logprobs is not None:
             self._prompt_logprobs[prompt] = output.prompt_logprobs
 

@@ -22,17 +22,18 @@ ERROR_AS_STATUS = "triton_grpc_error"
 class OpenRequest:
     """A request that is not answered to the end: it has an ``answer``, or an ``error`` from its beginning.
 
-    ``in_line``: whether the stream will look for its next message without being told. ``ended``: its last was taken.
+    ``in_line``: whether the stream will look for its next message without being told. ``more``: whether it was told again since
+    then, so that one look may not be enough. ``ended``: its last was taken.
     """
 
-    __slots__ = ("answer", "ended", "error", "id", "in_line", "model")
+    __slots__ = ("answer", "ended", "error", "id", "in_line", "model", "more")
 
     def __init__(self) -> None:
         """Nothing is known of it yet."""
         self.id = self.model = ""
         self.answer: Answer | None = None
         self.error: Exception | None = None
-        self.in_line = self.ended = False
+        self.in_line = self.more = self.ended = False
 
     def close(self) -> None:
         """Nobody wants the rest."""
@@ -130,7 +131,9 @@ class InferStream:
 
     def _hear(self, request: OpenRequest) -> None:
         """There may be a message of ``request``."""
-        if not request.in_line and not self._over:
+        if request.in_line:
+            request.more = True
+        elif not self._over:
             request.in_line = True
             self._line.append(request)
             self._speak_soon()
@@ -146,15 +149,16 @@ class InferStream:
         call, line = self._call, self._line
         while line and call.ready and not self._over:
             request = line.popleft()
+            if request.ended:
+                continue
+            request.in_line, request.more = request.more, False
+            if request.in_line:
+                line.append(request)
             message = self._next_message(request)
             if message is not None:
                 call.write(message)
             if request.ended:
                 self._close(request)
-            elif message is not None:
-                line.append(request)
-            else:
-                request.in_line = False
 
     def _next_message(self, request: OpenRequest) -> bytes | None:
         """What ``request`` has to say now, if anything."""

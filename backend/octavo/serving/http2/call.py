@@ -41,16 +41,14 @@ class Handler(Protocol):
 
 
 class Carrier(Way, Protocol):
-    """The connection of a call."""
+    """The connection of a call. ``at_end_of_turn`` calls what it is given before what was written in this turn leaves."""
 
     limits: Limits
     loop: asyncio.AbstractEventLoop
+    at_end_of_turn: Callable[[Callable[[], None]], None]
 
     def unpack(self, work: Callable[[], bytes]) -> "asyncio.Future[bytes]":
         """Do ``work`` in a thread."""
-
-    def at_end_of_turn(self, work: Callable[[], None]) -> None:
-        """Call ``work`` before what was written in this turn of the loop leaves."""
 
     def hold(self, more: int) -> bool:
         """``more`` bytes wait here for a call; whether that many may."""
@@ -63,17 +61,22 @@ class Carrier(Way, Protocol):
 
 
 class Call:
-    """A call from its header to its end. ``method`` is its path. A handler writes only while ``ready``."""
+    """A call from its header to its end. ``method`` is its path. A handler writes only while ``ready``.
+
+    ``at_end_of_turn`` calls what it is given once this turn of the event loop is over, before what was written leaves.
+    """
 
     __slots__ = (
         *("_announced", "_carrier", "_closed", "_coding", "_deadline", "_ended", "_fields", "_handler", "_held", "_inbox"),
-        *("_intake", "_outbox", "_packing", "_patience", "_received_end", "_unread", "method", "number"),
+        *("_intake", "_outbox", "_packing", "_patience", "_received_end", "_unread", "at_end_of_turn"),
+        *("method", "number"),
     )
 
     def __init__(self, carrier: Carrier, number: int, head: Head, window: int) -> None:
         """Stream ``number``, whose client takes ``window`` bytes for a start; nothing is done before ``begin``."""
         self.number, self.method = number, head.path
         self._carrier, self._fields = carrier, head.fields
+        self.at_end_of_turn = carrier.at_end_of_turn
         self._intake, self._held = Intake(STREAM_WINDOW), 0
         self._inbox: Inbox | None = None
         self._outbox = Outbox(carrier, number, window, self._drained)
@@ -100,7 +103,7 @@ class Call:
     @property
     def ready(self) -> bool:
         """Whether what was written is on its way, so that more may be. If not, ``writable`` is called once it is."""
-        return self._outbox.empty and not self._carrier.congested
+        return self._outbox.waiting is None and not self._carrier.congested
 
     def header(self, name: str) -> str | None:
         """A field of the call's metadata, by its name in small letters."""
@@ -133,10 +136,6 @@ class Call:
             self._inbox.resume()
             self._settle(0)
 
-    def at_end_of_turn(self, work: Callable[[], None]) -> None:
-        """Call ``work`` before what was written in this turn of the loop leaves."""
-        self._carrier.at_end_of_turn(work)
-
     # What the connection tells of its stream.
 
     def data(self, data: bytes, size: int, end: bool) -> Code | None:
@@ -165,7 +164,7 @@ class Call:
 
     def go_on(self) -> None:
         """The connection can take more."""
-        if not self._outbox.empty:
+        if self._outbox.waiting is not None:
             self._outbox.push()
         elif self._handler is not None and not self._ended:
             self._handler.writable()
@@ -236,7 +235,7 @@ class Call:
         self._ended = True
         flags = frames.END_HEADERS | frames.END_STREAM
         self._outbox.last(frames.frame(frames.HEADERS, flags, self.number, block))
-        if self._outbox.empty:
+        if self._outbox.waiting is None:
             self._finish()
         else:
             self._patience = self._carrier.loop.call_later(LAST_WORDS, self._carrier.forget, self, Code.CANCEL)
@@ -254,7 +253,7 @@ class Call:
 
     def _expire(self) -> None:
         """The deadline has passed. A message that is half sent cannot be followed by a status."""
-        if self._outbox.empty:
+        if self._outbox.waiting is None:
             self.end(Status.DEADLINE_EXCEEDED, "Deadline Exceeded")
         else:
             self._carrier.forget(self, Code.CANCEL)

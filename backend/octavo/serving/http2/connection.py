@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
         self.congested = self.leaving = False
         self.manners = Manners(self.loop.time)
         self._host = host
+        self.at_end_of_turn: Callable[[Callable[[], None]], None] = host.turn.work
         self._intake = Intake(CONNECTION_WINDOW)
         self._held = 0
         self._waiting: dict[int, None] = {}
@@ -139,10 +140,6 @@ class Connection(asyncio.Protocol):
     def unpack(self, work: Callable[[], bytes]) -> "asyncio.Future[bytes]":
         """Do ``work`` in a thread."""
         return self.loop.run_in_executor(self._host.threads, work)
-
-    def at_end_of_turn(self, work: Callable[[], None]) -> None:
-        """Call ``work`` before what was written in this turn leaves."""
-        self._host.turn.work(work)
 
     def hold(self, more: int) -> bool:
         """``more`` bytes wait here for a call; whether that many may."""

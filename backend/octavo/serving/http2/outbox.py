@@ -28,25 +28,20 @@ class Way(Protocol):
 
 
 class Outbox:
-    """The way out of one stream. ``window``: what its client still takes of it."""
+    """The way out of one stream. ``window``: what its client still takes of it; ``waiting``: a message that is not out, if any."""
 
-    __slots__ = ("_at", "_drained", "_last", "_number", "_waiting", "_way", "window")
+    __slots__ = ("_at", "_drained", "_last", "_number", "_way", "waiting", "window")
 
     def __init__(self, way: Way, number: int, window: int, drained: Callable[[], None]) -> None:
         """Nothing waits; ``drained`` is called when nothing does any more."""
         self._way, self._number, self.window, self._drained = way, number, window, drained
-        self._waiting: memoryview | None = None
+        self.waiting: memoryview | None = None
         self._last: bytes | None = None
         self._at = 0
 
-    @property
-    def empty(self) -> bool:
-        """Whether everything is on its way."""
-        return self._waiting is None
-
     def message(self, message: bytes, packed: int) -> None:
         """Send a message, or as much of it as may be sent."""
-        assert self._waiting is None
+        assert self.waiting is None
         way, length = self._way, len(message)
         size = length + PREFIX.size
         if size <= self.window and size <= way.window and size <= way.max_frame and not way.congested:
@@ -55,12 +50,12 @@ class Outbox:
             way.sent += 1
             way.send(MESSAGE_HEAD.pack(size >> 8, size & 0xFF, DATA, 0, self._number, packed, length) + message)
             return
-        self._waiting, self._at = memoryview(PREFIX.pack(packed, length) + message), 0
+        self.waiting, self._at = memoryview(PREFIX.pack(packed, length) + message), 0
         self._push()
 
     def last(self, frame: bytes) -> None:
         """Send ``frame`` after everything else."""
-        if self._waiting is None:
+        if self.waiting is None:
             self._way.sent += 1
             self._way.send(frame)
         else:
@@ -68,9 +63,9 @@ class Outbox:
 
     def push(self) -> None:
         """Send what may be sent by now, and tell if nothing waits any more."""
-        if self._waiting is not None:
+        if self.waiting is not None:
             self._push()
-            if self._waiting is None:
+            if self.waiting is None:
                 self._drained()
 
     def widen(self, by: int) -> bool:
@@ -84,10 +79,10 @@ class Outbox:
 
     def close(self) -> None:
         """Nothing can be sent any more."""
-        self._waiting = self._last = None
+        self.waiting = self._last = None
 
     def _push(self) -> None:
-        way, waiting = self._way, self._waiting
+        way, waiting = self._way, self.waiting
         assert waiting is not None
         while self._at < len(waiting):
             if way.congested or way.window <= 0:
@@ -103,6 +98,6 @@ class Outbox:
             self._at += size
             if self._at < len(waiting):
                 way.flush()
-        self._waiting = None
+        self.waiting = None
         if self._last is not None:
             way.send(self._last)
