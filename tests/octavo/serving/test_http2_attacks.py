@@ -1,15 +1,18 @@
 """Attacks on HTTP/2 servers, tried with raw sockets: each ends its own connection, or is borne, and costs nobody else."""
 
+import asyncio
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from raw_http2 import ECHO, HANG, TALK, Hosted, Peer, headers, hosted, message
+from raw_http2 import ECHO, HANG, LIMITS, TALK, Hosted, Peer, headers, hosted, message
 
 from octavo.serving.http2 import connection, frames, reader
 from octavo.serving.http2.faults import Code
 from octavo.serving.http2.manners import BURST
+from octavo.serving.http2.turn import Turn
 
 FLOOD = 4 * BURST
 CANCEL = struct.pack(">I", Code.CANCEL)
@@ -181,6 +184,21 @@ def test_a_slow_beginning_is_not_waited_for(server: Hosted, monkeypatch: pytest.
     with Peer(server.port, greet=False) as peer:
         peer.send(said)
         assert peer.goaway() == (Code.ENHANCE_YOUR_CALM, b"too_slow")
+
+
+async def errors_of_a_handshake_that_fails() -> list[object]:
+    """A connection is made before its TLS is shaken hands on, and not told when that fails."""
+    loop, seen = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: seen.append(context))
+    with ThreadPoolExecutor(1) as threads:
+        connection.Connection(connection.Host(LIMITS, lambda _: None, Turn(loop), threads, set(), asyncio.Event()))
+        await asyncio.sleep(0.05)
+    return seen
+
+
+def test_who_never_gets_a_connection_is_not_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PATIENCE", 0.01)
+    assert asyncio.run(errors_of_a_handshake_that_fails()) == []
 
 
 def test_a_slow_header_block_is_not_waited_for(server: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,7 @@ OF_A_STREAM: list[tuple[str, Act, Code]] = [
     ("an empty path", changed((":path", ""), less=":path"), Code.PROTOCOL_ERROR),
     ("more than content-length", opened(lambda peer: peer.data(1, b"xx", end=False), content_length="1"), Code.PROTOCOL_ERROR),
     ("less than content-length", opened(lambda peer: peer.data(1, b"xx"), content_length="3"), Code.PROTOCOL_ERROR),
+    ("a content-length that is no number", changed(more=(("content-length", "9" * 5000),)), Code.PROTOCOL_ERROR),
     ("trailers that do not end", opened(lambda peer: trailers(peer, [("x", "y")], end=False)), Code.PROTOCOL_ERROR),
     ("trailers with a pseudo-field", opened(lambda peer: trailers(peer, [(":path", "/")])), Code.PROTOCOL_ERROR),
 ]

@@ -1,6 +1,8 @@
 """TLS and mutual TLS on both ports, with real clients; and what is wrong with certificates is said at the start."""
 
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +94,15 @@ def test_a_client_without_tls(plain: Server) -> None:
     client.close()
     with pytest.raises(OSError):
         plain.get("/v2/health/live")
+
+
+def test_a_client_of_another_protocol_gets_no_connection(plain: Server, world: World) -> None:
+    """What speaks HTTP/2 says so in the handshake; no other protocol's client is to be led here."""
+    host, port = plain.grpc.rsplit(":", 1)
+    context = ssl.create_default_context(cafile=str(world.root))
+    plain_socket = socket.create_connection((host, int(port)), timeout=20)
+    with context.wrap_socket(plain_socket, server_hostname=host) as connection, contextlib.suppress(ConnectionError):
+        assert connection.recv(1 << 16) == b""
 
 
 def test_mutual_tls(mutual: Server, world: World) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterable
 
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
-from octavo.serving.grpc.errors import UNPARSABLE
-from octavo.serving.http2.status import CallRefused, Status
+from octavo.serving.grpc.errors import refusal
+from octavo.serving.grpc.handlers import parse, visible
 
 METHOD = f"/{SERVICE_NAME}/ServerReflectionInfo"
 
@@ -19,10 +18,9 @@ def reflection(services: Iterable[str], pool: DescriptorPool) -> Callable[[bytes
 
     def answer(data: bytes) -> bytes:
         try:
-            request = ServerReflectionRequest.FromString(data)
-        except DecodeError:
-            raise CallRefused(Status.INTERNAL, UNPARSABLE) from None
-        (response,) = servicer.ServerReflectionInfo((request,), None)
-        return bytes(response.SerializeToString())
+            (response,) = servicer.ServerReflectionInfo((parse(ServerReflectionRequest, data),), None)
+            return bytes(response.SerializeToString())
+        except Exception as error:
+            raise refusal(visible(error), "ServerReflectionInfo") from None
 
     return answer

@@ -85,7 +85,7 @@ class Call:
         self._announced = self._ended = self._closed = self._received_end = False
         self._deadline: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
-        self._unread = int(length) if (length := head.fields.get("content-length", "")).isdecimal() else None
+        self._unread = int(length) if (length := head.fields.get("content-length")) is not None else None
 
     def begin(self, head: Head, route: Callable[["Call"], Handler]) -> None:
         """Check the header, and have ``route`` say who answers."""

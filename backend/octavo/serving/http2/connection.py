@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._host.connections.add(self)
         self.keepalive = Keepalive(self, self.limits, self.loop)
+        self._reader.start()
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != ALPN:
             self.abort()

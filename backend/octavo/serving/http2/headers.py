@@ -14,6 +14,7 @@ FIELD_OVERHEAD = 32
 _TOO_MANY_UPDATES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
 _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 _OF_A_CONNECTION = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 _UNPRINTABLE = re.compile(rb"[^\x20-\x24\x26-\x7e]")
@@ -79,7 +80,7 @@ def check_trailers(fields: list[tuple[bytes, bytes]]) -> None:
 def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name in _OF_A_CONNECTION:
         raise Malformed
-    if name == b"te" and value != b"trailers":
+    if (name == b"te" and value != b"trailers") or (name == b"content-length" and not _LENGTH.fullmatch(value)):
         raise Malformed
 
 

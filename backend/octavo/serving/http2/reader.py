@@ -47,11 +47,15 @@ class FrameReader:
         self._greeted = self._settled = self._acknowledged = self._put_off = False
         self._block: Block | None = None
         self._updates = 0
-        self._patience: asyncio.TimerHandle | None = connection.loop.call_later(PATIENCE, self._lose_patience)
+        self._patience: asyncio.TimerHandle | None = None
         self._acts: tuple[Callable[[int, int, bytes], None], ...] = (
             *(self._data, self._header, self._priority, self._reset, self._setting, self._push),
             *(self._ping, self._go_away, self._window, self._continuation),
         )
+
+    def start(self) -> None:
+        """The client is connected, and has a while to greet."""
+        self._wait_for(PATIENCE)
 
     def feed(self, data: bytes) -> None:
         """``data`` has come."""

@@ -33,11 +33,13 @@ class Turn:
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:
-        self._due = False
         work, self._work = self._work, []
         _call(work)
         flushes, self._flushes = self._flushes, []
         _call(flushes)
+        self._due = False
+        if self._work or self._flushes:
+            self._end_soon()
 
 
 def _call(callbacks: list[Callable[[], None]]) -> None:
