@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from raw_http2 import ECHO, HANG, LIMITS, TALK, Hosted, Peer, headers, hosted, message
 
-from octavo.serving.http2 import connection, frames, reader
+from octavo.serving.http2 import connection, frames, rules
 from octavo.serving.http2.faults import Code
 from octavo.serving.http2.manners import BURST
 from octavo.serving.http2.turn import Turn
@@ -180,7 +180,7 @@ class _Full:
 
 @pytest.mark.parametrize("said", [b"", frames.PREFACE[:10], frames.PREFACE])
 def test_a_slow_beginning_is_not_waited_for(server: Hosted, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.2)
+    monkeypatch.setattr(rules, "PATIENCE", 0.2)
     with Peer(server.port, greet=False) as peer:
         peer.send(said)
         assert peer.goaway() == (Code.ENHANCE_YOUR_CALM, b"too_slow")
@@ -197,14 +197,14 @@ async def errors_of_a_handshake_that_fails() -> list[object]:
 
 
 def test_who_never_gets_a_connection_is_not_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "PATIENCE", 0.01)
+    monkeypatch.setattr(rules, "PATIENCE", 0.01)
     assert asyncio.run(errors_of_a_handshake_that_fails()) == []
 
 
 def test_a_slow_header_block_is_not_waited_for(server: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
     with Peer(server.port) as peer:
         peer.lives()
-        monkeypatch.setattr(reader, "PATIENCE", 0.2)
+        monkeypatch.setattr(rules, "PATIENCE", 0.2)
         peer.frame(frames.HEADERS, 0, 1, b"\x83")
         assert peer.goaway() == (Code.ENHANCE_YOUR_CALM, b"too_slow")
 
