@@ -41,8 +41,9 @@ class Frame(NamedTuple):
 class Hosted:
     """A server in a thread with a loop of its own. ``open`` counts the calls whose handlers have not heard of their end."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, send_buffer: int | None) -> None:
         self.open = 0
+        self._send_buffer = send_buffer
         self.asked = threading.Event()
         self._limits = limits
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
@@ -82,9 +83,11 @@ class Hosted:
 
     async def _listen(self) -> None:
         self.server = Server(self._limits, self._route)
-        socket = listener("127.0.0.1", 0)
-        self.port = socket.getsockname()[1]
-        await self.server.listen(socket)
+        listening = listener("127.0.0.1", 0)
+        if self._send_buffer is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+        self.port = listening.getsockname()[1]
+        await self.server.listen(listening)
 
     def _route(self, call: Call) -> Handler:
         self.open += 1
@@ -120,9 +123,9 @@ class Talk(Conversation):
 
 
 @contextlib.contextmanager
-def hosted(**changed: Any) -> Iterator[Hosted]:
-    """A server with the default limits, but for those that are ``changed``."""
-    one = Hosted(msgspec.structs.replace(LIMITS, **changed))
+def hosted(send_buffer: int | None = None, **changed: Any) -> Iterator[Hosted]:
+    """A server with the default limits, but for those that are ``changed``, and with sockets that hold little if that is asked."""
+    one = Hosted(msgspec.structs.replace(LIMITS, **changed), send_buffer)
     try:
         yield one
     finally:

@@ -1,6 +1,7 @@
 """Attacks on HTTP/2 servers, tried with raw sockets: each ends its own connection, or is borne, and costs nobody else."""
 
 import asyncio
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from raw_http2 import ECHO, HANG, LIMITS, TALK, Hosted, Peer, headers, hosted, m
 from octavo.serving.http2 import connection, frames, rules
 from octavo.serving.http2.faults import Code
 from octavo.serving.http2.manners import BURST
+from octavo.serving.http2.server import Server
 from octavo.serving.http2.turn import Turn
 
 FLOOD = 4 * BURST
@@ -149,33 +151,24 @@ def test_a_thousand_streams_and_then_nobody(server: Hosted) -> None:
     server.wait_until(lambda: server.open == 0)
 
 
-def test_who_asks_without_reading_is_hung_up_on(server: Hosted) -> None:
-    """Acknowledged frames whose answers nobody takes; calls' answers stop at the window, and these have none."""
-    with Peer(server.port) as peer:
-        peer.header(1, headers(TALK))
-        server.wait_until(lambda: server.open == 1)
-        server.ask(_unread)
-        peer.frame(frames.SETTINGS)
-        while peer.read() is not None:
-            pass
+def test_who_asks_without_reading_is_not_listened_to(server: Hosted) -> None:
+    """Calls that are refused have answers that wait for no window."""
+    with hosted(send_buffer=4096) as small, Peer(small.port) as peer:
+        peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.header(1, headers("/no.Such/Method"))
+        block, stream = peer.encoder.encode(headers("/no.Such/Method")), 3
+        peer.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            while stream < 10**6:
+                peer.socket.sendall(b"".join(frames.frame(frames.HEADERS, 5, stream + 2 * at, block) for at in range(500)))
+                stream += 1000
+        assert small.ask(_unread) < 2**18
+        peer.socket.settimeout(20)
+        peer.until(frames.HEADERS, 1001)
 
 
-async def _unread(server: object) -> None:
-    """Stands for a megabyte of answers: the kernel would take several before the first byte stays here."""
-    for one in server._connections:  # type: ignore[attr-defined]
-        if one.calls:
-            one._transport = _Full(one._transport)
-
-
-class _Full:
-    def __init__(self, transport: object) -> None:
-        self._transport = transport
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transport, name)
-
-    def get_write_buffer_size(self) -> int:
-        return connection.MOST_UNREAD + 1
+async def _unread(server: Server) -> int:
+    return sum(one._transport.get_write_buffer_size() for one in server._connections)
 
 
 @pytest.mark.parametrize("said", [b"", frames.PREFACE[:10], frames.PREFACE])

@@ -19,8 +19,6 @@ from octavo.serving.http2.turn import Turn
 
 ALPN = "h2"
 CONNECTION_WINDOW = 2**23
-# More than this of answers to a client's own frames, unread, and it is not read to either.
-MOST_UNREAD = 2**20
 # How long a client that was told to go may take to read why.
 FAREWELL = 2.0
 # How long the calls may take to arrive that were sent before the client knew that there is to be none.
@@ -98,6 +96,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The socket is full."""
         self.congested = True
+        self._reader.pause()
 
     def resume_writing(self) -> None:
         """It is not any more."""
@@ -107,6 +106,7 @@ class Connection(asyncio.Protocol):
             if self.congested:
                 return
             call.go_on()
+        self._reader.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone, and so are its calls."""
@@ -184,13 +184,6 @@ class Connection(asyncio.Protocol):
         """Whether the client knows that no new call is looked at."""
         return self._last_call is not None
 
-    def answer(self, data: bytes) -> None:
-        """Send what the client has asked for by a frame of its own, unless it reads nothing."""
-        if self._transport.get_write_buffer_size() > MOST_UNREAD:
-            self.abort()
-        else:
-            self.send(data)
-
     def take(self, size: int) -> None:
         """A frame of ``size`` bytes of data has come. Raises ``ConnectionFault``."""
         if not self._intake.take(size):
@@ -229,7 +222,8 @@ class Connection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """There is enough to do for now."""
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Go on."""

@@ -15,14 +15,17 @@ FRAMES_PER_TURN = 256
 
 
 class FrameReader:
-    """Reads for one connection. A turn of the loop takes so many frames; what is over waits for the next one."""
+    """Reads for one connection. A turn of the loop takes so many frames; what is over waits for the next one.
+
+    A client that does not read is not read, either: frames that have answers of their own would pile up here.
+    """
 
     def __init__(self, connection: "Connection") -> None:
         """Nothing has come."""
         self._connection = connection
         self._rules = Rules(connection)
         self._rest = b""
-        self._greeted = self._put_off = False
+        self._greeted = self._put_off = self._paused = False
 
     def start(self) -> None:
         """The client is connected, and has a while to greet."""
@@ -31,8 +34,19 @@ class FrameReader:
     def feed(self, data: bytes) -> None:
         """``data`` has come."""
         self._rest = self._rest + data if self._rest else data
-        if not self._put_off:
+        if not self._put_off and not self._paused:
             self._read()
+
+    def pause(self) -> None:
+        """Read nothing until ``resume``."""
+        self._paused = True
+        self._connection.pause_reading()
+
+    def resume(self) -> None:
+        """Go on."""
+        self._paused = False
+        if not self._put_off:
+            self._go_on()
 
     def stop(self) -> None:
         """Nothing more will come."""
@@ -66,7 +80,7 @@ class FrameReader:
                     return
                 at = start + size
                 self._rules.act(kind, flags, stream & frames.MAX_WINDOW, data[start:at])
-                if connection.over:
+                if connection.over or self._paused:
                     return
             self._put_off = True
             connection.pause_reading()
@@ -76,7 +90,7 @@ class FrameReader:
 
     def _go_on(self) -> None:
         self._put_off = False
-        if not self._connection.over:
+        if not self._paused and not self._connection.over:
             self._connection.resume_reading()
             self._read()
 

@@ -80,7 +80,7 @@ class Rules:
             connection.forget(call, code)
         else:
             connection.recent.add(stream, True)
-            connection.answer(frames.rst_stream(stream, code))
+            connection.send(frames.rst_stream(stream, code))
 
     # One method for each type of frame: flags, stream, payload.
 
@@ -151,11 +151,12 @@ class Rules:
     def _begin(self, block: Block, fields: list[tuple[bytes, bytes]]) -> None:
         connection, stream = self._connection, block.stream
         if connection.closed_to_calls:
+            connection.recent.add(stream, True)
             return
         if connection.full:
             if not self._acknowledged:  # it may not have known how many there may be
                 connection.recent.add(stream, True)
-                connection.answer(frames.rst_stream(stream, Code.REFUSED_STREAM))
+                connection.send(frames.rst_stream(stream, Code.REFUSED_STREAM))
                 return
             raise StreamFault(stream, Code.REFUSED_STREAM)
         try:
@@ -212,7 +213,7 @@ class Rules:
         if not self._settled:
             self._settled = True
             self._wait_for(None)
-        connection.answer(frames.SETTINGS_ACK)
+        connection.send(frames.SETTINGS_ACK)
         if frames.MAX_FRAME_SIZE in values:
             connection.change_max_frame(values[frames.MAX_FRAME_SIZE])
         if frames.INITIAL_WINDOW_SIZE in values:
@@ -228,7 +229,7 @@ class Rules:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a PING has 8 bytes")
         if not flags & frames.ACK:
             self._connection.keepalive.pinged()
-            self._connection.answer(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self._connection.send(frames.frame(frames.PING, frames.ACK, 0, payload))
         else:
             self._connection.answered(payload)
 
