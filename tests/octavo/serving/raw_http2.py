@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
+import uvloop
 from hpack import Decoder, Encoder
 
 from octavo.serving.grpc.limits import connection_limits
@@ -46,7 +47,7 @@ class Hosted:
         self._send_buffer = send_buffer
         self.asked = threading.Event()
         self._limits = limits
-        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
+        self._ready, self._loop = threading.Event(), uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._ready.wait(PATIENCE)

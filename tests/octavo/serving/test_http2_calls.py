@@ -149,7 +149,7 @@ def test_a_deadline(peer: Peer, timeout: str) -> None:
 
 def test_a_deadline_within_a_message_that_the_client_does_not_take(server: Hosted) -> None:
     with Peer(server.port, settings={frames.INITIAL_WINDOW_SIZE: 3}) as peer:
-        peer.call(1, grpc_timeout="200m")
+        peer.call(1, grpc_timeout="500m")
         assert peer.until(frames.DATA, 1).payload == b"\0\0\0"
         assert peer.until(frames.RST_STREAM, 1).code == Code.CANCEL
 
@@ -185,32 +185,32 @@ def test_texts_are_ascii_and_not_too_long() -> None:
     assert len(status_fields(3, "x" * 10**6)) < 5000
 
 
-def test_a_silent_client_is_pinged_and_one_that_does_not_answer_is_gone() -> None:
-    with hosted(keepalive_time=0.1, keepalive_timeout=0.2) as watchful:
-        with Peer(watchful.port) as peer:
-            first = peer.until(frames.PING)
-            for _ in range(2):
-                peer.frame(frames.PING, frames.ACK, 0, first.payload)
-            assert peer.until(frames.PING).flags == 0
-            while peer.read() is not None:
-                pass
+def test_a_silent_client_is_pinged_and_may_stay_silent_otherwise() -> None:
+    with hosted(keepalive_time=0.05) as watchful, Peer(watchful.port) as peer:
+        for _ in range(2):
+            peer.frame(frames.PING, frames.ACK, 0, peer.until(frames.PING).payload)
+        peer.lives()
+
+
+def test_a_client_that_does_not_answer_is_gone() -> None:
+    with hosted(keepalive_time=0.05, keepalive_timeout=0.1) as watchful, Peer(watchful.port) as peer:
+        while peer.read() is not None:
+            pass
         watchful.wait_until(lambda: watchful.connections() == 0)
 
 
-def test_pings_stop_where_nothing_is_sent_and_where_they_are_not_wanted() -> None:
-    for limits, allowed in (({"pings_without_data": 1}, 1), ({"keepalive_without_calls": False}, 0)):
-        with hosted(keepalive_time=0.05, keepalive_timeout=20, **limits) as watchful, Peer(watchful.port) as peer:
-            peer.socket.settimeout(0.5)
-            pings = 0
-            with pytest.raises(TimeoutError):
-                while True:
-                    ping = peer.until(frames.PING)
-                    peer.frame(frames.PING, frames.ACK, 0, ping.payload)
-                    pings += 1
-            assert pings == allowed
+@pytest.mark.parametrize(("limits", "allowed"), [({"pings_without_data": 1}, 1), ({"keepalive_without_calls": False}, 0)])
+def test_pings_stop_where_nothing_is_sent_and_where_they_are_not_wanted(limits: dict[str, int], allowed: int) -> None:
+    with hosted(keepalive_time=0.02, **limits) as watchful, Peer(watchful.port) as peer:
+        for _ in range(allowed):
+            peer.frame(frames.PING, frames.ACK, 0, peer.until(frames.PING).payload)
+        peer.socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            peer.until(frames.PING)
 
 
-def test_an_old_connection_lets_its_calls_end() -> None:
+def test_an_old_connection_lets_its_calls_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LAST_CALLS", 20.0)  # this client answers, however slow the machine is
     with hosted(max_age=0.2) as aging, Peer(aging.port) as peer:
         peer.header(1, headers(TALK))
         going = peer.read()
