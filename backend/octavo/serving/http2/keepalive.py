@@ -67,19 +67,22 @@ class Keepalive:
         self._last_ping = now
 
     def _look(self) -> None:
-        """The client was silent for a while, or had its time to answer."""
-        now, heard_at = self._loop.time(), self._connection.heard_at
+        """The client was silent for a while, or has had time to answer."""
+        now, heard_at, limits = self._loop.time(), self._connection.heard_at, self._limits
         if self._asked_at is not None and heard_at < self._asked_at:
-            self._connection.abort()
-            return
-        self._asked_at = None
-        wait = heard_at + self._limits.keepalive_time - now
-        if wait <= 0:
-            wait = self._limits.keepalive_time
-            if self._may_ask():
-                self._asked_at, wait = now, self._limits.keepalive_timeout
-                self._connection.ping()
-        self._timer = self._loop.call_later(wait, self._look)
+            wait = self._asked_at + limits.keepalive_timeout - now
+            if wait <= 0:
+                self._connection.abort()
+                return
+        else:
+            self._asked_at = None
+            wait = heard_at + limits.keepalive_time - now
+            if wait <= 0:
+                wait = limits.keepalive_timeout
+                if self._may_ask():
+                    self._asked_at = now
+                    self._connection.ping()
+        self._timer = self._loop.call_later(min(wait, limits.keepalive_time), self._look)
 
     def _may_ask(self) -> bool:
         if not (self._limits.keepalive_without_calls or self._connection.busy):
