@@ -100,6 +100,12 @@ def settings(peer: Peer) -> bytes:
     return b"".join(frames.settings([(frames.INITIAL_WINDOW_SIZE, size) for size in range(100)]) for _ in range(FLOOD))
 
 
+def large_headers(peer: Peer) -> bytes:
+    """Within the limit for metadata, and long to decode."""
+    block = b"\x83\x86\x04\x02/x" + b"\x00\x01x\x7f\x99\x74" + b"y" * 15_000
+    return b"".join(frames.frame(frames.HEADERS, 5, stream, block) for stream in range(1, 401, 2))
+
+
 FLOODS: list[tuple[Callable[[Peer], bytes], Code]] = [
     (rapid_reset, Code.ENHANCE_YOUR_CALM),
     (provoked_resets, Code.ENHANCE_YOUR_CALM),
@@ -107,6 +113,7 @@ FLOODS: list[tuple[Callable[[Peer], bytes], Code]] = [
     (continuations, Code.ENHANCE_YOUR_CALM),
     (empty_continuations, Code.ENHANCE_YOUR_CALM),
     (bomb, Code.COMPRESSION_ERROR),
+    (large_headers, Code.ENHANCE_YOUR_CALM),
     (empty_data, Code.ENHANCE_YOUR_CALM),
     (padding, Code.ENHANCE_YOUR_CALM),
     (window_updates, Code.ENHANCE_YOUR_CALM),

@@ -67,7 +67,7 @@ class Call:
     """
 
     __slots__ = (
-        *("_announced", "_carrier", "_closed", "_coding", "_deadline", "_ended", "_fields", "_handler", "_held", "_inbox"),
+        *("_announced", "_carrier", "_closed", "_deadline", "_ended", "_fields", "_handler", "_held", "_inbox"),
         *("_intake", "_outbox", "_packing", "_patience", "_received_end", "_unread", "at_end_of_turn"),
         *("method", "number"),
     )
@@ -81,7 +81,7 @@ class Call:
         self._inbox: Inbox | None = None
         self._outbox = Outbox(carrier, number, window, self._drained)
         self._handler: Handler | None = None
-        self._coding = self._packing = IDENTITY
+        self._packing = IDENTITY
         self._announced = self._ended = self._closed = self._received_end = False
         self._deadline: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Seconds for the preface and the first settings, and for a header block to be whole.
 PATIENCE = 10.0
+# A kilobyte of a header block takes half a millisecond to decode; few calls have as many as this.
+USUAL_BLOCK = 8192
 # Window updates that are given for nothing, and for each frame that was sent.
 FREE_UPDATES, UPDATES_PER_FRAME = 1000, 4
 
@@ -133,6 +135,7 @@ class Rules:
             return
         self._block = None
         self._wait_for(None)
+        self._connection.manners.mind(max(0, block.size - USUAL_BLOCK) // 1024)
         self._whole(block, self._headers.read(b"".join(block.parts)))
 
     def _whole(self, block: Block, fields: list[tuple[bytes, bytes]]) -> None:
