@@ -251,7 +251,7 @@ def test_sockets_are_private_and_gone_at_the_end(
     with running(repository, "--model-control-mode=explicit", "--http-address=0.0.0.0", log=tmp_path / "log") as server:
         (directory,) = short.glob("octavo-*")
         assert directory.stat().st_mode & 0o077 == 0
-        assert {path.name for path in directory.iterdir()} == {"engines", "front-ends"}
+        assert {path.name.partition("-")[0] for path in directory.iterdir()} == {"engines", "front", "stacks"}
         assert server.stop() == 0
         assert not directory.exists()
         warnings = [line for line in server.log.read_text().splitlines() if "WARNING" in line]
