@@ -4,6 +4,7 @@ A helper, one for all templates, forks a process for each that is rendered. What
 costs nobody but those who asked.
 """
 
+import atexit
 import json
 import socket
 import subprocess
@@ -87,6 +88,13 @@ class _Helper:
                 socket.send_fds(self._doorway(), [b"."], [theirs.fileno()])
         return Connection(ours.detach())
 
+    def close(self) -> None:
+        """End the helper; it has nothing to lose."""
+        if self._door is not None and self._process is not None:
+            self._door.close()
+            self._process.wait()
+            self._door = self._process = None
+
     def _doorway(self) -> socket.socket:
         if self._door is None or self._process is None or self._process.poll() is not None:
             self._door, theirs = socket.socketpair()
@@ -102,3 +110,4 @@ def over_limit() -> InvalidRequest:
 
 
 _helper = _Helper()
+atexit.register(_helper.close)
