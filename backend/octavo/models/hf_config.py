@@ -57,7 +57,7 @@ def shape_of(config: Config) -> ModelShape:
         mlp_bias=_switch(config, family.mlp_bias),
         qk_norm=family.qk_norm,
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "bfloat16"),
-        eos_token_ids=tuple(_ids(config.get("eos_token_id"))),
+        eos_token_ids=tuple(token for token in _ids(config.get("eos_token_id")) if 0 <= token < _size(config, "vocab_size")),
     )
 
 

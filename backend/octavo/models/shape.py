@@ -32,7 +32,8 @@ class ModelShape:
     """One decoder's dimensions and switches.
 
     ``max_len``: tokens that a request may come to have, the sliding window counted in. ``tied``: the head is the embedding.
-    ``dtype``: the name of the one that the weights were made in. ``eos_token_ids``: every token that ends a text.
+    ``dtype``: the name of the one that the weights were made in. ``eos_token_ids``: every token that ends a text
+    and that there is a logit for.
     """
 
     family: str

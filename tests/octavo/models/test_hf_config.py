@@ -112,6 +112,9 @@ def test_end_tokens_of_both_files(tmp_path):
     assert shape_of(read_config(tmp_path)).eos_token_ids == (2,)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 2]}))
     assert shape_of(read_config(tmp_path)).eos_token_ids == (7, 2)
+    beyond = LLAMA["vocab_size"]  # a token that no logit is for ends nothing, and must not be looked for in columns of them
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [beyond, -1, 7, beyond + 3]}))
+    assert shape_of(read_config(tmp_path)).eos_token_ids == (7, 2)
 
 
 @pytest.mark.parametrize(
