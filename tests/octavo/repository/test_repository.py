@@ -63,6 +63,8 @@ def test_every_engine_setting_comes_from_model_json(root: Path, add_model) -> No
         "deterministic": True,
         "hf_overrides": {"a": 1},
         "device": "cuda:1",
+        "tool_call_parser": "hermes",
+        "reasoning_parser": "qwen3",
     }
     add_model("m", **given_values)
     add_model("paced", itl_target_ms=12.5)  # it needs chunks

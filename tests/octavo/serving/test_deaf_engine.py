@@ -47,8 +47,8 @@ async def watch(folder: Path, kill: pytest.MonkeyPatch) -> str:
     await deployment.start()
     assert deployment._process is not None
     process = deployment._process.child
-    for signal in ("kill", "terminate"):
-        kill.setattr(process._process, signal, lambda: None)
+    for signal in ("kill", "terminate", "send_signal"):
+        kill.setattr(process._process, signal, lambda *_: None)
     try:
         async with asyncio.timeout(5):
             while not watcher.died.done():
