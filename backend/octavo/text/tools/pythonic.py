@@ -18,6 +18,8 @@ from octavo.text.tools.format import Tool, ToolFormat, json_value, quoted
 _ARGUMENT = re.compile(r"\s*([\w-]+)\s*=\s*(\S.*)", re.DOTALL)
 _NAMED = frozenset(string.ascii_letters + string.digits + "_.:-")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
+# A call is read at once when it ends, which takes no time for text but 30 ms for so many other characters.
+MOST_BESIDE_STRINGS = 8192
 # JSON's, which grammars ask for and some models write.
 _NAMES = {"true": True, "false": False, "null": None}
 _UNDERSTOOD = {"type", "properties", "required", "additionalProperties", "$defs", "definitions", "title", "description", "$schema"}
@@ -75,6 +77,7 @@ class PythonicParser:
         self._name: list[str] = []
         self._parts: list[list[str]] = []  # what the call's own commas part
         self._open: list[str] = []
+        self._beside_strings = 0
         self._quote = ""
         self._escaped = self._called = False
         self._step: Callable[[str], None] = self._read_start
@@ -104,6 +107,7 @@ class PythonicParser:
             return
         if character == "(" and self._name:
             self._parts, self._open, self._quote, self._step = [[]], [")"], "", self._read_body
+            self._beside_strings = 0
         elif character in _NAMED:
             self._name.append(character)
         elif self._name or not (character.isspace() or (character == "," and self._called)):
@@ -113,8 +117,13 @@ class PythonicParser:
 
     def _read_body(self, character: str) -> None:
         self._held.append(character)
+        self._beside_strings += not self._quote
         if self._quote:
             self._read_string(character)
+        elif self._beside_strings > MOST_BESIDE_STRINGS:
+            self._held.pop()
+            self._give_back(character)
+            return
         elif character in "\"'":
             self._quote = character
         elif character in _CLOSING:
@@ -165,7 +174,7 @@ class PythonicParser:
 
 
 def _read_arguments(parts: list[str]) -> str | None:
-    """The JSON of what stands between a call's brackets, None if it is not names and values."""
+    """The JSON of what stands between a call's brackets, None if it is not names and values of whole characters."""
     if parts[-1].strip() == "":
         parts = parts[:-1]
     arguments: dict[str, Any] = {}
@@ -177,7 +186,8 @@ def _read_arguments(parts: list[str]) -> str | None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what the model wrote, nobody has to be warned
                 arguments[found[1]] = _value(ast.parse(f"({found[2]}\n)", mode="eval").body)
-        return json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")  # two escapes may be one character, as JSON has it
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
 

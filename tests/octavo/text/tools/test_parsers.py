@@ -1,5 +1,6 @@
 """What parsers make of recorded answers and of any text: the same wherever it is cut, nothing lost, in linear time."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -137,6 +138,17 @@ def test_twice_the_text_is_twice_the_work(name: str) -> None:
     for text in HOSTILE:
         once, twice, thrice = (steps_of(FORMATS[name][0], text * times) for times in (1, 2, 3))
         assert thrice - twice <= 1.2 * (twice - once) + 200, text[:30]
+
+
+def test_a_call_is_of_bounded_length_beside_its_strings() -> None:
+    def holds(count: int, value: str) -> list[Piece]:
+        return parsed(Pythonic(), "[f(a=[" + ", ".join([value] * count) + "])]")
+
+    begun, arguments = holds(2000, "1")
+    assert (begun, json.loads(arguments.text)) == (CallBegun("f"), {"a": [1] * 2000})
+    assert holds(30_000, "1") == [Content("[f(a=[" + ", ".join("1" * 30_000) + "])]")]
+    begun, arguments = holds(3, "'" + "x" * 100_000 + "'")
+    assert (begun, json.loads(arguments.text)) == (CallBegun("f"), {"a": ["x" * 100_000] * 3})
 
 
 THINK = Reasoning("<think>", "</think>")
