@@ -161,7 +161,8 @@ def test_a_server_that_no_longer_answers_is_started_anew(tmp_path: Path) -> None
                 child.suspend()
         kubelet.wait_until(lambda: kubelet.container is not first and kubelet.ready, "the next container to be ready")
         assert kubelet.restarts == ["livenessProbe"]
-        assert kubelet.readiness == [False, True, False, True]
+        changes = iter(kubelet.readiness)  # a slow probe may add to them
+        assert all(ready in changes for ready in (False, True, False, True))
     finally:
         kubelet.close()
 
