@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from string import Template
 
 SOURCE = Path(__file__).parents[1]
 CONTAINERFILE = Path(__file__).with_name("Containerfile")
@@ -51,7 +52,7 @@ class Stage:
                 key, _, default = rest.partition("=")
                 self._arguments[key] = self._given.get(key, default)
             case "ENV":
-                self.config["env"] |= _pairs(rest)
+                self.config["env"] |= _pairs(Template(rest).safe_substitute(self._arguments))
             case "LABEL":
                 self.config["labels"] |= _pairs(rest)
             case "WORKDIR":

@@ -41,15 +41,20 @@ TEXT = ROOTFS.CONTAINERFILE.read_text()
 STEPS = ROOTFS.instructions(TEXT)
 
 
-@pytest.fixture(scope="module")
-def last_stage(tmp_path_factory: pytest.TempPathFactory) -> dict:
+def configured(folder: Path, arguments: dict[str, str]) -> dict:
     """What the last stage says of how it is to be run."""
     begin = max(place for place, (name, _) in enumerate(STEPS) if name == "FROM")
-    stage = ROOTFS.Stage(tmp_path_factory.mktemp("stage"), "scratch", {})
+    stage = ROOTFS.Stage(folder, "scratch", arguments)
     for name, rest in STEPS[begin + 1 :]:
         if name != "COPY":
             stage.do(name, rest, {})
     return stage.config
+
+
+@pytest.fixture(scope="module")
+def last_stage(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """That of the image for CPUs."""
+    return configured(tmp_path_factory.mktemp("stage"), {})
 
 
 def test_labels_are_what_the_project_says(last_stage: dict) -> None:
@@ -113,6 +118,17 @@ def test_all_that_is_copied_is_there_and_all_that_the_build_reads_is_copied() ->
 def test_its_kernels_are_where_an_engine_looks(last_stage: dict) -> None:
     assert last_stage["env"][SHIPPED_VARIABLE] == "/opt/kernels"
     assert "TRITON_CACHE_DIR=/image/opt/kernels" in TEXT
+
+
+def test_only_the_image_for_gpus_asks_for_them(last_stage: dict, tmp_path: Path) -> None:
+    builds = re.findall(r"-t \S+-(\w+) (.*?) \.$", re.sub(r"\\\s*\n#", "", TEXT), re.MULTILINE)
+    given = {
+        kind: dict(word.removeprefix("--build-arg ").split("=") for word in re.findall(r"--build-arg \w+=\w+", arguments))
+        for kind, arguments in builds
+    }
+    assert last_stage["env"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert configured(tmp_path / "cpu", given["cpu"])["env"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert configured(tmp_path / "cuda", given["cuda"])["env"]["NVIDIA_VISIBLE_DEVICES"] == "all"
 
 
 def can_lay_out() -> bool:
