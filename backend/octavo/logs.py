@@ -122,9 +122,14 @@ class _Json(logging.Formatter):
             time=self.formatTime(record),
             level=record.levelname,
             process=self._process,
-            message=record.getMessage(),
+            message=_writable(record.getMessage()),
             logger=record.name,
-            request_id=getattr(record, "request_id", ""),
-            exception=self.formatException(record.exc_info) if record.exc_info else "",
+            request_id=_writable(getattr(record, "request_id", "")),
+            exception=_writable(self.formatException(record.exc_info)) if record.exc_info else "",
         )
         return msgspec.json.encode(line, enc_hook=repr).decode()
+
+
+def _writable(text: str) -> str:
+    """``text`` in UTF-8, as a file's name, for one, need not be."""
+    return text.encode(errors="backslashreplace").decode()

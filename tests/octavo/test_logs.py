@@ -16,8 +16,9 @@ from octavo.logs import LogFormat, LogSettings, configure_logs, of_request
 configure_logs("a 100% process", LogSettings(format=LogFormat(sys.argv[1])))
 log = logging.getLogger("octavo.somewhere")
 log.warning("two\\nlines of %s", "text", extra=of_request("x" * 500))
+log.warning("no UTF-8: %s", "caf\\udce9")
 warnings.warn("a warning of others")
-raise ValueError("the end")
+raise ValueError("\\udce9: the end")
 """
 
 
@@ -31,14 +32,15 @@ def lines_of(format: LogFormat) -> list[str]:
 
 
 def test_whatever_happens_is_one_json_object_a_line() -> None:
-    first, second, third = (json.loads(line) for line in lines_of(LogFormat.JSON))
+    first, unspelled, second, third = (json.loads(line) for line in lines_of(LogFormat.JSON))
     assert first.pop("time").endswith("Z")
     assert first == {
         "level": "WARNING", "process": "a 100% process", "message": "two\nlines of text", "logger": "octavo.somewhere",
         "request_id": "x" * 128,
     }  # fmt: skip
+    assert unspelled["message"] == r"no UTF-8: caf\udce9"
     assert second["logger"] == "py.warnings" and "a warning of others" in second["message"]
-    assert third["level"] == "CRITICAL" and third["exception"].endswith("ValueError: the end")
+    assert third["level"] == "CRITICAL" and third["exception"].endswith(r"ValueError: \udce9: the end")
     assert "request_id" not in second and "exception" not in second
 
 
@@ -46,4 +48,5 @@ def test_whatever_happens_is_one_json_object_a_line() -> None:
 def test_text_is_for_people(format: LogFormat) -> None:
     text = "\n".join(lines_of(format))
     assert " WARNING a 100% process: two\nlines of text\n" in text
-    assert " CRITICAL a 100% process: The process ends" in text and text.endswith("ValueError: the end")
+    assert r" WARNING a 100% process: no UTF-8: caf\udce9" in text
+    assert " CRITICAL a 100% process: The process ends" in text and text.endswith(r"ValueError: \udce9: the end")
