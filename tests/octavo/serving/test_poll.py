@@ -66,7 +66,9 @@ def refused(client: triton.InferenceServerClient, prompt: str = "x" * 100) -> st
 
 
 def wait_for_failure(followed: Server, why: str) -> None:
-    followed.wait_until(lambda: re.search(f"{why}\\s+What served before goes on serving", followed.log.read_text()), "a load to fail")
+    followed.wait_until(
+        lambda: re.search(f"{why}\\s+What served before goes on serving", followed.log.read_text()), "a load to fail"
+    )
 
 
 def test_a_changed_model_takes_the_place_of_the_old_once_its_requests_have_ended(
