@@ -37,6 +37,8 @@ class HermesParser:
         self._text = Watch([_BEGIN], self._say)
         self._after = Watch([_BEGIN, _END], self._say)
         self._raw = Watch([_END], self._argue)
+        self._rest: list[str] = []
+        self._unread = Watch([_BEGIN, _END], self._rest.append)
         self._outside = self._text
         self._called = False
         self._opening: list[str] = []
@@ -53,14 +55,20 @@ class HermesParser:
             self._give_back()
         elif self._step == self._read_raw:
             self._raw.finish(keep_blanks=True)
+        elif self._step == self._read_rest:
+            self._unread.finish(keep_blanks=False)
+            self._say("".join(self._rest))
         self._outside.finish(keep_blanks=not self._called)
 
     def _read_text(self, character: str) -> None:
-        found = self._outside.step(character)
-        if found is not None and found.endswith(_BEGIN):
-            self._opening, self._call, self._step = [found], None, self._read_call
-        elif found is not None:
-            self._outside = self._text
+        if found := self._outside.step(character):
+            self._pass(found)
+
+    def _pass(self, marker: str) -> None:
+        if marker.endswith(_BEGIN):
+            self._opening, self._call, self._step = [marker], None, self._read_call
+        else:
+            self._outside, self._step = self._text, self._read_text
 
     def _read_call(self, character: str) -> None:
         if self._call is None:
@@ -72,8 +80,10 @@ class HermesParser:
         if scan is Scan.GOES_ON:
             return
         self._called = self._called or self._call.begun
-        if scan is Scan.IS_OVER or self._call.complete:
+        if scan is Scan.IS_OVER:
             self._outside, self._step = self._after, self._read_text
+        elif self._call.complete:
+            self._step = self._read_rest
         elif self._call.begun:
             self._step = self._read_raw
         else:
@@ -89,8 +99,14 @@ class HermesParser:
 
     def _read_raw(self, character: str) -> None:
         """Arguments that are no JSON go on until the marker."""
-        if self._raw.step(character) is not None:
-            self._outside, self._step = self._text, self._read_text
+        if found := self._raw.step(character):
+            self._pass(found)
+
+    def _read_rest(self, character: str) -> None:
+        """What follows the arguments and is no JSON belongs to the call if that ends."""
+        if found := self._unread.step(character):
+            self._rest.clear()
+            self._pass(found)
 
     def _say(self, text: str) -> None:
         self._pieces.add(Content, text)

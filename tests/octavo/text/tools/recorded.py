@@ -31,6 +31,11 @@ HERMES: list[tuple[str, list[Piece]]] = [
         ],
     ),
     ('<tool_call>\n{"name": "f", "arguments": {"a": {"b": [1, 2]}}\n</tool_call>', call("f", '{"a": {"b": [1, 2]}}')),
+    (
+        '<tool_call>{"name": "f", "arguments": {"a": 1}, "x": [}</tool_call> and <tool_call>{"name": "g", "arguments": {}; }\n'
+        '<tool_call>{"name": "h", "arguments": {}, oops',
+        [*call("f", '{"a": 1}'), Content(" and"), *call("g", "{}"), *call("h", "{}"), Content("oops")],
+    ),
     ('<tool_call>\n{"name": "f", "arguments": {"a": <1>}}\n</tool_call>ok', [*call("f", '{"a": <1>}}'), Content("ok")]),
     ('<tool_call>\n{"name": "f", "arguments": {"a": "cut', call("f", '{"a": "cut')),
     ('<tool_call>\n{"name": "f", "argum', [Content('<tool_call>\n{"name": "f", "argum')]),
