@@ -26,6 +26,7 @@ from openai_calls import (
 from server import Server
 
 TOOL = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+LARGE = [{"type": "function", "function": {"name": "f", "description": "x" * 262_144}}]
 NESTED: Any = functools.reduce(lambda inner, _: {"a": inner}, range(300), {})
 NONSENSE = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "nonsense"}}}
 TOKENIZE = "/v1/tokenize"
@@ -100,7 +101,9 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(tools=TOOL, tool_choice={"type": "allowed_tools"}), "tool_choice", "unsupported_value", "other kinds"),
     (CHAT, demanding({"type": "object", "properties": {"a": {"type": "nonsense"}}}), "tools", "invalid_value", "can be followed"),
     (CHAT, demanding({"type": "array"}), "tools", "invalid_value", "whose type is 'object'"),
-    (CHAT, demanding({"description": "x" * 70_000}), "tools", "invalid_value", "tools must have at most 65536 bytes"),
+    (CHAT, demanding({"description": "x" * 70_000}), "tools", "invalid_value", "these tools follow must have at most 65536 bytes"),
+    (CHAT, chat_body(tools=LARGE), "tools", "invalid_value", "tools must have at most 262144 bytes"),
+    (CHAT, chat_body(tools=LARGE, tool_choice="required"), "tools", "invalid_value", "tools must have at most 262144 bytes"),
     (CHAT, chat_body(response_format={"type": "xml"}), "response_format", "invalid_value", "'xml' is none that"),
     (CHAT, chat_body(response_format=NONSENSE, ignore_eos=False), "response_format", "invalid_value", "can be followed"),
     (CHAT, chat_body(messages=[{"role": "assistant", "tool_calls": [1]}]), "messages", "invalid_value", "a list of calls like"),

@@ -110,7 +110,7 @@ class ChatAnswer:
 
     def __init__(self, body: ChatRequest, request_id: str, created: int, answers: AnswerFormat) -> None:
         """``created``: seconds since the epoch."""
-        options, use = body.stream_options, body.tool_use()
+        options, use = body.stream_options, body.tool_use
         self._id, self._created, self._model = f"chatcmpl-{request_id}", created, body.model
         self._answers, self._tools, self._parallel = answers, use.format(answers), use.parallel
         self._told = _Told(body.include_reasoning is not False, use.mode is Mode.REQUIRED and use.name is not None)

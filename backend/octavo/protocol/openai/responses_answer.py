@@ -111,7 +111,7 @@ class ResponsesAnswer:
 
     def __init__(self, body: ResponsesRequest, request_id: str, created: int, answers: AnswerFormat) -> None:
         """``created``: seconds since the epoch."""
-        use = body.tool_use()
+        use = body.tool_use
         self._id = request_id
         self._answers, self._tools, self._parallel = answers, use.format(answers), use.parallel
         self._parser: AnswerParser | None = None

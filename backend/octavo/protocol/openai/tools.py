@@ -15,6 +15,7 @@ from octavo.text.tools.format import Tool, ToolFormat, json_value
 from octavo.text.tools.llama import LlamaJson
 
 MAX_TOOLS = 1024
+MAX_TOOLS_BYTES = 1 << 18  # whoever reads them holds up everybody
 _NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
 _HOW = "'none', 'auto', 'required' or the name of a function"
 
@@ -91,14 +92,15 @@ class ToolUse(NamedTuple):
         except FieldError:
             raise
         except InvalidRequest as error:
-            raise FieldError(str(error).replace("structured_outputs.grammar", "tools"), "tools", "invalid_value") from None
+            text = str(error).replace("structured_outputs.grammar", "The grammar that the calls of these tools follow")
+            raise FieldError(text, "tools", "invalid_value") from None
 
 
 def read_tools(tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] | None, parallel: bool | None) -> ToolUse:
     """What a request says of tools, as either of the routes has it. Raises ``FieldError``."""
     if len(tools or ()) > MAX_TOOLS:
         raise FieldError(f"tools must hold at most {MAX_TOOLS} tools.", "tools", "array_above_max_length")
-    _check_depth(tools or [])
+    _check_size(tools or [])
     functions = [_function(tool, f"tools[{number}]") for number, tool in enumerate(tools or ())]
     names = [function.name for function in functions]
     if len(set(names)) < len(names):
@@ -158,7 +160,9 @@ def _schema(form: StructuredOutputsParams) -> dict[str, Any]:
         raise FieldError(text, "tools", "unsupported_value") from None
 
 
-def _check_depth(tools: list[dict[str, Any]]) -> None:
+def _check_size(tools: list[dict[str, Any]]) -> None:
+    if len(msgspec.json.encode(tools)) > MAX_TOOLS_BYTES:
+        raise FieldError(f"tools must have at most {MAX_TOOLS_BYTES} bytes.", "tools", "invalid_value")
     level: list[Any] = list(tools)
     for _ in range(MAX_GRAMMAR_DEPTH):
         level = [part for value in level for part in _parts(value)]
