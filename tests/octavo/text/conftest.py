@@ -1,11 +1,15 @@
 """The demo model's tokenizer, and an engine client that a test plays the engine for."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest
+from octavo.text.generator import Generator, Observer
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parent))  # for ``asked``
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +66,27 @@ class PlayedClient:
 @pytest.fixture
 def client() -> PlayedClient:
     return PlayedClient()
+
+
+class Noted(Observer):
+    def __init__(self):
+        self.first, self.gaps, self.done = [], [], []
+
+    def first_token(self, generation, seconds):
+        self.first.append(seconds)
+
+    def next_tokens(self, generation, seconds, count):
+        self.gaps.append((seconds, count))
+
+    def finished(self, generation):
+        self.done.append(generation)
+
+
+@pytest.fixture
+def observer():
+    return Noted()
+
+
+@pytest.fixture
+def generator(client, tokenizer, info, observer):
+    return Generator(client, tokenizer, info, observer)
