@@ -27,8 +27,8 @@ class PromptReader:
         return read
 
     def num_characters(self, prompts: Sequence[Prompt]) -> int:
-        """How much there is to tokenise, each message of a conversation counted as ``MESSAGE`` more."""
-        return sum(_num_characters(prompt) + _num_messages(prompt) * MESSAGE for prompt in prompts)
+        """How much there is to read: of a conversation all that its template is told, each message counted as ``MESSAGE`` more."""
+        return sum(map(_amount, prompts))
 
     def check_texts(self, prompts: Sequence[Prompt]) -> None:
         """Refuse a text so long that it need not be tokenised to know that it does not fit."""
@@ -74,5 +74,5 @@ def _num_characters(prompt: Prompt) -> int:
             return 0
 
 
-def _num_messages(prompt: Prompt) -> int:
-    return len(prompt.messages) if isinstance(prompt, Conversation) else 0
+def _amount(prompt: Prompt) -> int:
+    return prompt.num_bytes + len(prompt.messages) * MESSAGE if isinstance(prompt, Conversation) else _num_characters(prompt)

@@ -32,10 +32,19 @@ class Conversation(msgspec.Struct, frozen=True):
         rest = [calls for message in self.messages if (calls := message.get("tool_calls"))]
         if tools := self.variables.get("tools"):
             rest.append(tools)
-        try:
-            return contents + (len(msgspec.json.encode(rest)) if rest else 0)
-        except RecursionError:
-            raise InvalidRequest("The calls and tools of a conversation must be nested less deeply.") from None
+        return contents + (_num_bytes(rest) if rest else 0)
+
+    @property
+    def num_bytes(self) -> int:
+        """How much the template is told, whatever it makes of that. Raises ``InvalidRequest`` if it cannot be written."""
+        return _num_bytes([self.messages, self.variables])
+
+
+def _num_bytes(value: Any) -> int:
+    try:
+        return len(msgspec.json.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise InvalidRequest("A conversation must hold nothing but what JSON can hold, nested less deeply.") from None
 
 
 Prompt: TypeAlias = str | list[int] | Conversation

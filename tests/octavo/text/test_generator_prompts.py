@@ -109,14 +109,24 @@ async def test_a_model_without_a_template_takes_no_messages(generator, client, t
     assert str(refusal.value) == text
 
 
-async def test_a_long_conversation_is_spelled_beside_the_loop(client, tokenizer, info):
+LONG = "word " * LONG_TEXT
+
+
+@pytest.mark.parametrize(
+    ("conversation", "tokens"),
+    [
+        (Conversation([{"role": "user", "content": LONG}]), LONG_TEXT),
+        (Conversation([{"role": "user", "content": "Hi", "reasoning": LONG}]), 1),
+        (Conversation([{"role": "user", "content": "Hi"}], {"documents": [{"text": LONG}]}), 1),
+    ],
+)
+async def test_a_long_conversation_is_spelled_beside_the_loop(client, tokenizer, info, conversation, tokens):
     roomy = msgspec.structs.replace(info, max_model_len=1_000_000)
-    long = Conversation([{"role": "user", "content": "word " * LONG_TEXT}])
-    Generator(client, tokenizer, roomy).generate(ask(long))
+    Generator(client, tokenizer, roomy).generate(ask(conversation))
     assert client.requests == []
     while not client.requests:
         await asyncio.sleep(0.001)
-    assert len(client.requests[0].prompt_token_ids) > LONG_TEXT
+    assert len(client.requests[0].prompt_token_ids) > tokens
 
 
 async def test_a_prompt_that_just_fits_is_served(generator, client):
