@@ -70,6 +70,7 @@ def test_every_metric_that_is_watched_exists(pod: Kubelet) -> None:
     assert missing_series(exposed) == []
 
 
+@pytest.mark.long
 def test_a_dead_engine_costs_readiness_and_no_restart(pod: Kubelet) -> None:
     children = psutil.Process(pod.container.process.pid).children(recursive=True)
     (engine,) = (child for child in children if child.name().startswith("octavo-engine"))

@@ -125,6 +125,7 @@ def test_an_answer_streams_with_its_figures_and_the_next_question_knows_it(opene
     expect(page.locator("#log > div")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_a_model_without_a_template_goes_on_with_the_text(opened: Open, keyed: Server) -> None:
     page = opened()
     expect(page.locator("#mode")).to_be_hidden()
@@ -137,6 +138,7 @@ def test_a_model_without_a_template_goes_on_with_the_text(opened: Open, keyed: S
     expect(page.locator("#mode")).to_be_hidden(timeout=PATIENCE)
 
 
+@pytest.mark.long
 def test_an_answer_is_seen_in_the_engine_and_ends_when_it_is_stopped(opened: Open, keyed: Server) -> None:
     page = opened()
     page.get_by_label("Model").select_option("tiny")
@@ -176,6 +178,7 @@ def colours(canvas: Locator) -> set[str]:
     )
 
 
+@pytest.mark.long
 def test_what_is_refused_is_told_and_can_be_tried_again(opened: Open) -> None:
     page = opened()
     page.get_by_label("Model").select_option("tiny")
@@ -187,6 +190,7 @@ def test_what_is_refused_is_told_and_can_be_tried_again(opened: Open) -> None:
     expect(page.get_by_label("Temperature")).to_be_focused()
 
 
+@pytest.mark.long
 def test_it_fits_small_and_large_screens_and_can_be_read_by_day_and_night(opened: Open) -> None:
     page = opened(viewport=PHONE)
     ask(page, "A" + "word" * 60, 12)
@@ -228,6 +232,7 @@ def contrast(page: Page, part: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
+@pytest.mark.long
 def test_it_can_be_used_by_keyboard_and_every_control_has_a_name(opened: Open) -> None:
     page = opened(reduced_motion="reduce")
     unnamed = (
