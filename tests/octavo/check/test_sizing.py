@@ -27,6 +27,7 @@ MEASURED = {
 }
 # A model, a run of it, and one that does not fit; all the others take as long each, so they are for long runs.
 SOME = ("Llama-3.2-1B", "h200-llama-3.2-1b-deterministic", "Llama-3.3-70B")
+ALL = (*MODELS, *MEASURED)
 ALIKE = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "deterministic", "block_size")
 
 
@@ -56,16 +57,15 @@ def documented() -> dict[str, dict[str, str]]:
     return {gpu: {row[0]: row[head.index(gpu)] for row in table} for gpu in head[2:]}
 
 
-@pytest.fixture(scope="module", params=[pytest.param(SOME, id="some"), pytest.param(None, id="all", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=[pytest.param(SOME, id="some"), pytest.param(ALL, id="all", marks=pytest.mark.long)])
 def h200(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """Plans for H200s: of the table's models, and of what was measured, each on a GPU of its own; of ``SOME`` or of all."""
     folder = tmp_path_factory.mktemp("sizing")
-    repository = repository_of(folder, request.param or tuple(MODELS))
-    measured = {run: model for run, model in MEASURED.items() if request.param is None or run in request.param}
-    for place, (run, model) in enumerate(measured.items()):
+    repository = repository_of(folder, [name for name in request.param if name in MODELS])
+    for place, run in enumerate(run for run in request.param if run in MEASURED):
         settings = json.loads((DOCS / "performance" / f"{run}.json").read_text())["settings"]
         kept = {name: settings[name] for name in ALIKE}
-        write_model(repository, run, folder / model, device=f"cuda:{len(MODELS) + place}", **kept)
+        write_model(repository, run, folder / MEASURED[run], device=f"cuda:{len(MODELS) + place}", **kept)
     return plans(repository, "H200")
 
 
