@@ -19,7 +19,7 @@ MOST_SECONDS = 1.0  # of CPU time
 MOST_BYTES = 256 << 20
 MOST_CHARACTERS = 16 << 20
 TEXT, REFUSAL = b"T", b"R"
-_PATIENCE = 60.0  # for an answer, on a machine that is very busy
+_PATIENCE = 10.0  # for an answer, on a machine that is very busy
 
 
 class Renderer:
