@@ -39,7 +39,7 @@ def test_what_a_refused_call_sent_is_let_go_with_it() -> None:
     seen: list[int] = []
     ended: list[tuple[Status, str]] = []
     routes = service_routes({"ModelInfer": refuse}, {}, Traffic())
-    one = SimpleNamespace(header=lambda _: None, end=lambda *how: ended.append(how))
+    one = SimpleNamespace(header=lambda _: None, keep=lambda _: None, end=lambda *how: ended.append(how))
     handler = routes[f"/{SERVICE.full_name}/ModelInfer"](one)
     data = pb.ModelInferRequest(model_name="x" * 100).SerializeToString()
     before = sys.getrefcount(data)

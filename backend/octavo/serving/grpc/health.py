@@ -62,6 +62,7 @@ class Watch:
         if self._task is not None:
             raise CallRefused(Status.INTERNAL, "This method takes one message, and got more.")
         self._service = service_of(message)
+        self._call.keep(len(message))
         self._task = asyncio.ensure_future(self._follow())
 
     def receive_end(self) -> None:

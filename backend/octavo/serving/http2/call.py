@@ -14,12 +14,15 @@ from octavo.serving.http2.inbox import Inbox, coding_of
 from octavo.serving.http2.limits import Limits
 from octavo.serving.http2.outbox import Outbox, Way
 from octavo.serving.http2.packing import IDENTITY, WINDOWS, pack
+from octavo.serving.http2.share import Share
 from octavo.serving.http2.status import CallRefused, Status
+from octavo.serving.http2.turn import Turn
 
 log = logging.getLogger(__name__)
 STREAM_WINDOW = 2**20
 # A client may take this long for the last bytes of a call that is over; then it is reset.
 LAST_WORDS = 60.0
+GRPC = "application/grpc"
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -41,11 +44,12 @@ class Handler(Protocol):
 
 
 class Carrier(Way, Protocol):
-    """The connection of a call. ``at_end_of_turn`` calls what it is given before what was written in this turn leaves."""
+    """The connection of a call. ``share``: what its calls may take of a turn of the loop, which is ``turn``."""
 
     limits: Limits
     loop: asyncio.AbstractEventLoop
-    at_end_of_turn: Callable[[Callable[[], None]], None]
+    turn: Turn
+    share: Share
 
     def unpack(self, work: Callable[[], bytes]) -> "asyncio.Future[bytes]":
         """Do ``work`` in a thread."""
@@ -68,7 +72,7 @@ class Call:
 
     __slots__ = (
         *("_announced", "_carrier", "_closed", "_deadline", "_ended", "_fields", "_handler", "_held", "_inbox"),
-        *("_intake", "_outbox", "_packing", "_patience", "_received_end", "_unread", "at_end_of_turn"),
+        *("_intake", "_kept", "_outbox", "_packing", "_patience", "_received_end", "_unread", "at_end_of_turn"),
         *("method", "number"),
     )
 
@@ -76,8 +80,8 @@ class Call:
         """Stream ``number``, whose client takes ``window`` bytes for a start; nothing is done before ``begin``."""
         self.number, self.method = number, head.path
         self._carrier, self._fields = carrier, head.fields
-        self.at_end_of_turn = carrier.at_end_of_turn
-        self._intake, self._held = Intake(STREAM_WINDOW), 0
+        self.at_end_of_turn = carrier.turn.work
+        self._intake, self._held, self._kept = Intake(STREAM_WINDOW), 0, 0
         self._inbox: Inbox | None = None
         self._outbox = Outbox(carrier, number, window, self._drained)
         self._handler: Handler | None = None
@@ -87,11 +91,12 @@ class Call:
         self._patience: asyncio.TimerHandle | None = None
         self._unread = int(length) if (length := head.fields.get("content-length")) is not None else None
 
-    def begin(self, head: Head, route: Callable[["Call"], Handler]) -> None:
-        """Check the header, and have ``route`` say who answers."""
+    def begin(self, head: Head, end: bool, route: Callable[["Call"], Handler]) -> Code | None:
+        """Check the header, which may be all there is, and have ``route`` say who answers. The code of what is wrong with that."""
+        self._received_end = end
         if head.method != "POST":
             self._answer_http(405)
-        elif not head.fields.get("content-type", "").startswith("application/grpc"):
+        elif not is_grpc(head.fields.get("content-type", "")):
             self._answer_http(415)
         else:
             try:
@@ -99,6 +104,7 @@ class Call:
                 self._handler = route(self)
             except CallRefused as error:
                 self.refuse(error)
+        return self._take(b"", 0) if end and not self._closed else None
 
     @property
     def ready(self) -> bool:
@@ -136,6 +142,10 @@ class Call:
             self._inbox.resume()
             self._settle(0)
 
+    def keep(self, size: int) -> None:
+        """The handler keeps ``size`` bytes of what it has received, and has not begun to answer: they count as not read."""
+        self._kept = size
+
     # What the connection tells of its stream.
 
     def data(self, data: bytes, size: int, end: bool) -> Code | None:
@@ -144,11 +154,15 @@ class Call:
             return Code.STREAM_CLOSED
         if not self._intake.take(size):
             return Code.FLOW_CONTROL_ERROR
+        self._received_end = end
+        return self._take(data, size)
+
+    def _take(self, data: bytes, size: int) -> Code | None:
+        end = self._received_end
         if self._unread is not None:
             self._unread -= len(data)
             if self._unread < 0 or (end and self._unread):
                 return Code.PROTOCOL_ERROR
-        self._received_end = end
         if self._inbox is not None and not self._ended:
             self._inbox.feed(data, end)
         self._settle(size)
@@ -169,6 +183,12 @@ class Call:
         elif self._handler is not None and not self._ended:
             self._handler.writable()
 
+    def read_on(self) -> None:
+        """Another turn of the loop has come, with room for more messages."""
+        if self._inbox is not None and not self._ended:
+            self._inbox.go_on()
+            self._settle(0)
+
     def close(self) -> None:
         """The stream is over, and nothing more can be sent on it."""
         if self._closed:
@@ -180,11 +200,16 @@ class Call:
         if self._inbox is not None:
             self._inbox.close()
         self._outbox.close()
+        self._kept = 0
         self._settle(0)
         if self._handler is not None:
             self._handler.closed()
 
     # What the inbox tells.
+
+    def may_receive(self) -> bool:
+        """Whether a message may be handed over in this turn of the loop."""
+        return self._carrier.share.take(self.number)
 
     def receive(self, message: bytes) -> None:
         """A message."""
@@ -212,7 +237,7 @@ class Call:
             text = f"The metadata of a call must have at most {limits.max_metadata} bytes, got {head.size}."
             raise CallRefused(Status.RESOURCE_EXHAUSTED, text)
         coding = coding_of(head.fields.get("grpc-encoding"))
-        self._inbox = Inbox(self, limits.max_message, coding)
+        self._inbox = Inbox(self, limits.max_message, coding, self._carrier.turn)
         if limits.compression:
             accepted = head.fields.get("grpc-accept-encoding", "").replace(" ", "").split(",")
             self._packing = next((name for name in WINDOWS if name in accepted), IDENTITY)
@@ -260,7 +285,7 @@ class Call:
 
     def _settle(self, size: int) -> None:
         """Account for ``size`` bytes that have come, and for what is held: the client may send more unless it waits for us."""
-        held = self._inbox.held if self._inbox is not None else 0
+        held = self._kept + self._inbox.held if self._inbox is not None else 0
         more, self._held = held - self._held, held
         if not self._carrier.hold(more):
             self.refuse(CallRefused(Status.RESOURCE_EXHAUSTED, "Too many bytes of unread messages wait on this connection."))
@@ -268,6 +293,11 @@ class Call:
         increment = self._intake.owe(size) if blocked or self._received_end else self._intake.give_back(size)
         if increment and not self._closed:
             self._carrier.widen(self.number, increment)
+
+
+def is_grpc(content_type: str) -> bool:
+    """Whether it is gRPC itself, whatever its messages are, and no relative of it."""
+    return content_type == GRPC or content_type.startswith((f"{GRPC}+", f"{GRPC};"))
 
 
 def timeout_of(text: str | None) -> float | None:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from typing import cast
 
 from octavo.serving.http2 import frames
 from octavo.serving.http2.call import STREAM_WINDOW, Call, Handler
@@ -15,6 +16,7 @@ from octavo.serving.http2.limits import Limits
 from octavo.serving.http2.manners import Manners
 from octavo.serving.http2.reader import FrameReader
 from octavo.serving.http2.recent import Recent
+from octavo.serving.http2.share import Share
 from octavo.serving.http2.turn import Turn
 
 ALPN = "h2"
@@ -25,12 +27,17 @@ FAREWELL = 2.0
 LAST_CALLS = 1.0
 RETIRING = b"octavo:g"
 LARGEST_FRAME = 65_536
+# So much leaves in one write at most: then the socket is asked whether it can take more.
+ONE_WRITE = 2**18
+# Windows of open streams that are changed for the price of one frame without need.
+CHEAP_STREAMS = 64
 
 
-class Host(NamedTuple):
+@dataclass
+class Host:
     """What all connections of a server share. ``route`` says who answers a call, or raises ``CallRefused``.
 
-    ``left`` is set when one of the ``connections`` has ended.
+    ``left`` is set when one of the ``connections`` has ended. ``closing``: whoever comes now is let go at once.
     """
 
     limits: Limits
@@ -39,6 +46,7 @@ class Host(NamedTuple):
     threads: ThreadPoolExecutor
     connections: "set[Connection]"
     left: asyncio.Event
+    closing: bool = False
 
 
 class Connection(asyncio.Protocol):
@@ -59,14 +67,16 @@ class Connection(asyncio.Protocol):
         self.congested = self.leaving = False
         self.manners = Manners(self.loop.time)
         self._host = host
-        self.at_end_of_turn: Callable[[Callable[[], None]], None] = host.turn.work
+        self.turn, self.share = host.turn, Share(host.turn, self._read_on)
         self._intake = Intake(CONNECTION_WINDOW)
         self._held = 0
         self._waiting: dict[int, None] = {}
         self._out: list[bytes] = []
+        self._queued = 0
         self._reader = FrameReader(self)
         self._last_call: int | None = None
         self._farewell: asyncio.TimerHandle | None = None
+        self._grace: asyncio.TimerHandle | None = None
 
     # What the transport tells.
 
@@ -86,6 +96,8 @@ class Connection(asyncio.Protocol):
             (frames.MAX_HEADER_LIST_SIZE, self.limits.max_metadata),
         ]
         self.send(frames.settings(values) + frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
+        if self._host.closing:
+            self.retire()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client's."""
@@ -96,17 +108,20 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The socket is full."""
         self.congested = True
-        self._reader.pause()
+        if not self.over:
+            self._reader.pause()
 
     def resume_writing(self) -> None:
         """It is not any more."""
-        self.congested = False
+        self.congested, self.heard_at = False, self.loop.time()
+        self._leave_if_done()
         self._go_on()
         for call in list(self.calls.values()):
             if self.congested:
                 return
             call.go_on()
-        self._reader.resume()
+        if not self.congested:
+            self._reader.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone, and so are its calls."""
@@ -116,21 +131,27 @@ class Connection(asyncio.Protocol):
         self.keepalive.stop()
         if self._farewell is not None:
             self._farewell.cancel()
+        if self._grace is not None:
+            self._grace.cancel()
         self._out.clear()
         self._close_calls()
 
     # What calls use.
 
     def send(self, data: bytes) -> None:
-        """Let frames leave at the end of this turn of the loop."""
+        """Let frames leave at the end of this turn of the loop, or now if there are many."""
         if not self._out:
-            self._host.turn.flush(self.flush)
+            self.turn.flush(self.flush)
         self._out.append(data)
+        self._queued += len(data)
+        if self._queued >= ONE_WRITE:
+            self.share.use_up()
+            self.flush()
 
     def flush(self) -> None:
         """Let them leave now."""
         if self._out:
-            out, self._out = self._out, []
+            out, self._out, self._queued = self._out, [], 0
             if not self._transport.is_closing():
                 self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
@@ -156,6 +177,7 @@ class Connection(asyncio.Protocol):
         """A call is over; its stream is reset with ``code`` unless that is None."""
         if self.calls.pop(call.number, None) is not None:
             self._waiting.pop(call.number, None)
+            self.share.forget(call.number)
             self.recent.add(call.number, code is not None)
             if code is not None:
                 self.send(frames.rst_stream(call.number, code))
@@ -202,6 +224,9 @@ class Connection(asyncio.Protocol):
     def change_windows(self, size: int) -> None:
         """Every stream's window begins with ``size`` bytes, those that are open included. Raises ``ConnectionFault``."""
         by, self.initial_window = size - self.initial_window, size
+        if not by:
+            return
+        self.manners.mind(len(self.calls) // CHEAP_STREAMS)
         for call in list(self.calls.values()):
             if not call.widened(by):
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window must have at most 2147483647 bytes")
@@ -210,10 +235,10 @@ class Connection(asyncio.Protocol):
         """A frame to the client may have ``size`` bytes; ours have fewer, so that none holds up the others for long."""
         self.max_frame = min(size, LARGEST_FRAME)
 
-    def begin(self, call: Call, head: Head) -> None:
-        """A call has come."""
+    def begin(self, call: Call, head: Head, end: bool) -> Code | None:
+        """A call has come; ``end``: nothing but its header will. The code of what is wrong with that."""
         self.calls[call.number] = call
-        call.begin(head, self._host.route)
+        return call.begin(head, end, self._host.route)
 
     def answered(self, ping: bytes) -> None:
         """The client has answered a ping."""
@@ -247,7 +272,7 @@ class Connection(asyncio.Protocol):
         self.send(frames.goaway(frames.MAX_WINDOW, Code.NO_ERROR) + frames.frame(frames.PING, 0, 0, RETIRING))
         self.loop.call_later(LAST_CALLS, self.retired)
         if grace is not None:
-            self.loop.call_later(grace, self.end, Code.NO_ERROR, "max_age")
+            self._grace = self.loop.call_later(grace, self.end, Code.NO_ERROR, "max_age")
 
     def retired(self) -> None:
         """The client knows that it is to open no more calls."""
@@ -259,7 +284,7 @@ class Connection(asyncio.Protocol):
     def end(self, code: Code, text: str) -> None:
         """Tell the client that it is over, and close. What it still sends is thrown away, so that it can read why."""
         if not self.over:
-            self.send(frames.goaway(self.last, code, text))
+            self.send(frames.goaway(self.last if self._last_call is None else self._last_call, code, text))
             self._part()
 
     def abort(self) -> None:
@@ -267,23 +292,34 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _leave_if_done(self) -> None:
-        if self._last_call is not None and not self.calls and not self.over:
+        """Close a retired connection once its calls are over and its client has taken their answers, however slowly."""
+        if self._last_call is None or self.calls or self.over:
+            return
+        self.flush()
+        if self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(1, 0)  # `resume_writing` comes when there is nothing left
+        else:
             self._part()
 
     def _part(self) -> None:
         """Close. Data that nobody has read would take with it what was sent last, so the client may close first."""
         self.flush()
         self._farewell = self.loop.call_later(FAREWELL, self.abort)
+        self.resume_reading()
         self._close_calls()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
             self._transport.close()
 
+    def _read_on(self, number: int) -> None:
+        self.calls[number].read_on()
+
     def _close_calls(self) -> None:
         calls, self.calls = self.calls, {}
         self._waiting.clear()
         for call in calls.values():
+            self.share.forget(call.number)
             call.close()
 
     def _go_on(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from octavo.serving.http2.frames import PREFIX
-from octavo.serving.http2.packing import IDENTITY, WINDOWS, Unpacking, too_large
+from octavo.serving.http2.packing import IDENTITY, WINDOWS, Budget, Unpacking, too_large
 from octavo.serving.http2.status import CallRefused, Status
 
 COMPACT_FROM = 65_536
@@ -13,6 +13,9 @@ COMPACT_FROM = 65_536
 
 class Receiver(Protocol):
     """The call that the messages are for."""
+
+    def may_receive(self) -> bool:
+        """Whether a message may be handed over in this turn of the loop; if not, ``go_on`` is called when one may."""
 
     def receive(self, message: bytes) -> None:
         """A message."""
@@ -34,16 +37,16 @@ class Inbox:
     """
 
     __slots__ = (
-        *("_at", "_buffer", "_closed", "_coding", "_ended", "_handing_over", "_limit", "_paused", "_receiver", "_unpacking"),
-        "_unpacking_size",
+        *("_at", "_buffer", "_closed", "_coding", "_ended", "_handing_over", "_late", "_limit", "_paused", "_receiver"),
+        *("_budget", "_unpacking", "_unpacking_size"),
     )
 
-    def __init__(self, receiver: Receiver, limit: int, coding: str) -> None:
-        """Messages have at most ``limit`` bytes; compressed ones are ``coding``."""
-        self._receiver, self._limit, self._coding = receiver, limit, coding
+    def __init__(self, receiver: Receiver, limit: int, coding: str, budget: Budget) -> None:
+        """Messages have at most ``limit`` bytes; compressed ones are ``coding``, and unpacked in the loop within ``budget``."""
+        self._receiver, self._limit, self._coding, self._budget = receiver, limit, coding, budget
         self._buffer: bytes | bytearray = b""
         self._at = 0
-        self._paused = self._ended = self._closed = self._handing_over = False
+        self._paused = self._ended = self._closed = self._handing_over = self._late = False
         self._unpacking: asyncio.Future[bytes] | None = None
         self._unpacking_size = 0
 
@@ -55,7 +58,7 @@ class Inbox:
     @property
     def blocked(self) -> bool:
         """Whether what waits here does so for us and not for the client."""
-        return self._paused or self._closed or self._unpacking is not None
+        return self._paused or self._closed or self._late or self._unpacking is not None
 
     def feed(self, data: bytes, end: bool) -> None:
         """``data`` has come; ``end``: nothing comes after it."""
@@ -80,6 +83,11 @@ class Inbox:
             self._paused = False
             self._hand_over()
 
+    def go_on(self) -> None:
+        """Another turn of the loop has come."""
+        self._late = False
+        self._hand_over()
+
     def close(self) -> None:
         """Nobody wants what is left."""
         self._closed = True
@@ -90,7 +98,13 @@ class Inbox:
             return
         self._handing_over = True
         try:
-            while not self.blocked and (message := self._next()) is not None:
+            while self._at < len(self._buffer) and not self.blocked:
+                if not self._receiver.may_receive():
+                    self._late = True
+                    break
+                message = self._next()
+                if message is None:
+                    break
                 self._receiver.receive(message)
             if self._ended and not self.blocked:
                 self._end()
@@ -132,7 +146,7 @@ class Inbox:
     def _unpacked(self, packed: int, data: bytes) -> bytes | None:
         if packed != 1 or self._coding == IDENTITY:
             raise CallRefused(Status.INTERNAL, "A message is marked as compressed, and its call names no grpc-encoding.")
-        unpacking = Unpacking(data, self._coding, self._limit)
+        unpacking = Unpacking(data, self._coding, self._limit, self._budget)
         if unpacking.message is None:
             self._unpacking = self._receiver.unpack(unpacking.rest)
             self._unpacking_size = unpacking.size

@@ -14,10 +14,14 @@ JITTER = 0.1
 
 
 class Pinged(Protocol):
-    """The connection: ``sent`` counts what was sent of calls, ``heard_at`` is when anything came last."""
+    """The connection: ``sent`` counts what was sent of calls, ``heard_at`` is when anything came last.
+
+    ``congested``: the client is slow to read, and until it has nothing of it is heard.
+    """
 
     sent: int
     heard_at: float
+    congested: bool
 
     @property
     def busy(self) -> bool:
@@ -69,7 +73,9 @@ class Keepalive:
     def _look(self) -> None:
         """The client was silent for a while, or has had time to answer."""
         now, heard_at, limits = self._loop.time(), self._connection.heard_at, self._limits
-        if self._asked_at is not None and heard_at < self._asked_at:
+        if self._connection.congested:
+            self._asked_at, wait = None, limits.keepalive_time
+        elif self._asked_at is not None and heard_at < self._asked_at:
             wait = self._asked_at + limits.keepalive_timeout - now
             if wait <= 0:
                 self._connection.abort()

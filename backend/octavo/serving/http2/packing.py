@@ -2,13 +2,14 @@
 
 import zlib
 from functools import partial
+from typing import Protocol
 
 from octavo.serving.http2.status import CallRefused, Status
 
 IDENTITY = "identity"
 # Zlib's window, which also says whether there is gzip's header.
 WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-# What is unpacked at once, some three milliseconds; the rest is a thread's.
+# What is unpacked in a turn of the loop, some three milliseconds; the rest is a thread's.
 AT_ONCE = 2**20
 
 
@@ -18,20 +19,32 @@ def pack(message: bytes, coding: str, level: int) -> bytes:
     return packer.compress(message) + packer.flush()
 
 
+class Budget(Protocol):
+    """``unpacking``: bytes that may be unpacked at once, by whoever comes."""
+
+    unpacking: int
+
+    def unpacked(self, size: int) -> None:
+        """So many were."""
+
+
 class Unpacking:
     """One compressed message. ``message`` is there once it is whole; if it is not, ``rest`` has to go on, in a thread.
 
     ``size``: bytes that are kept until then.
     """
 
-    def __init__(self, data: bytes, coding: str, limit: int) -> None:
-        """Unpack the beginning. Raises ``CallRefused``."""
+    def __init__(self, data: bytes, coding: str, limit: int, budget: Budget) -> None:
+        """Unpack the beginning, as far as ``budget`` goes. Raises ``CallRefused``."""
         self._inflate = zlib.decompressobj(WINDOWS[coding])
         self._limit = limit
         self.message: bytes | None = None
-        most = min(AT_ONCE, limit + 1)
-        self._begin = self._go_on(data, most)
-        tail = self._inflate.unconsumed_tail
+        most = min(budget.unpacking, limit + 1)
+        self._begin, tail = b"", data
+        if most > 0:
+            self._begin = self._go_on(data, most)
+            tail = self._inflate.unconsumed_tail
+            budget.unpacked(len(self._begin))
         self.size, self.rest = len(self._begin) + len(tail), partial(self._all, tail)
         if self._inflate.eof or len(self._begin) < most or most > limit:
             self.message = self._checked(self._begin)

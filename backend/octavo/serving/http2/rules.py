@@ -74,8 +74,13 @@ class Rules:
             self._refuse(fault.stream, fault.code)
 
     def _refuse(self, stream: int, code: Code) -> None:
-        """End one stream; a client that makes us do so costs itself as much as by resetting it."""
+        """End one stream; a client that makes us do so costs itself as much as by resetting it.
+
+        A stream that was never opened cannot be reset (RFC 9113, 6.4). Raises ``ConnectionFault``.
+        """
         connection = self._connection
+        if stream % 2 == 0 or stream > connection.last:
+            raise ConnectionFault(code, "a frame of a stream that was never opened is wrong")
         connection.manners.mind()
         call = connection.calls.get(stream)
         if call is not None:
@@ -167,11 +172,9 @@ class Rules:
         except Malformed:
             raise StreamFault(stream, Code.PROTOCOL_ERROR) from None
         call = Call(connection, stream, head, connection.initial_window)
-        connection.begin(call, head)
-        if block.end_stream and stream in connection.calls:
-            code = call.data(b"", 0, True)
-            if code is not None:
-                raise StreamFault(stream, code)
+        code = connection.begin(call, head, block.end_stream)
+        if code is not None:
+            raise StreamFault(stream, code)
 
     def _end_of(self, call: Call, block: Block, fields: list[tuple[bytes, bytes]]) -> None:
         """Trailers."""

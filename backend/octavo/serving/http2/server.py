@@ -37,6 +37,7 @@ class Server:
 
     async def close(self, patience: float) -> None:
         """Take no more connections or calls, and end when the open calls have, at the latest after ``patience`` seconds."""
+        self._host.closing = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):

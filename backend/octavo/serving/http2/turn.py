@@ -4,14 +4,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from octavo.serving.http2 import packing
+
 log = logging.getLogger(__name__)
 
 
 class Turn:
-    """First the work of those who write, then each connection's bytes leave, all in one write."""
+    """First the work of those who write, then each connection's bytes leave, all in one write.
+
+    ``number``: of the turn. ``unpacking``: bytes that may still be unpacked in it, of all connections together.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nothing is put off."""
+        self.number, self.unpacking = 0, packing.AT_ONCE
         self._loop = loop
         self._work: list[Callable[[], None]] = []
         self._flushes: list[Callable[[], None]] = []
@@ -27,12 +33,19 @@ class Turn:
         self._flushes.append(flush)
         self._end_soon()
 
+    def unpacked(self, size: int) -> None:
+        """So many bytes were unpacked in the loop."""
+        self.unpacking -= size
+        self._end_soon()
+
     def _end_soon(self) -> None:
         if not self._due:
             self._due = True
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:
+        self.number += 1
+        self.unpacking = packing.AT_ONCE
         work, self._work = self._work, []
         _call(work)
         flushes, self._flushes = self._flushes, []

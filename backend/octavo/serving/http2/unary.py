@@ -27,6 +27,7 @@ class Unary:
         if self._message is not None:
             raise CallRefused(Status.INTERNAL, "This method takes one message, and got more.")
         self._message = message
+        self._call.keep(len(message))
 
     def receive_end(self) -> None:
         """There are no more."""
@@ -34,14 +35,17 @@ class Unary:
             raise CallRefused(Status.INTERNAL, "This method takes one message, and got none.")
         self._task = asyncio.ensure_future(self._run(self._message))
         self._message = None
+        self._call.keep(0)
 
     def writable(self) -> None:
         """The reply is all there is to write."""
 
     def closed(self) -> None:
         """Nobody wants the reply any more."""
+        self._message = None
         if self._task is not None:
-            self._task.cancel()
+            task, self._task = self._task, None
+            task.cancel()
         self._ended()
 
     async def _run(self, message: bytes) -> None:
@@ -50,6 +54,10 @@ class Unary:
             reply = await self._answer(message, self._call)
         except CallRefused as refused:
             status, text = refused.status, str(refused)
+        except asyncio.CancelledError:
+            if self._task is None:
+                raise
+            status, text = Status.UNAVAILABLE, "What this call waited for was cancelled within the server."
         except Exception:
             log.exception("A call has met a bug")
             status, text = Status.UNKNOWN, "An internal error has ended this call."
