@@ -40,10 +40,14 @@ class Frame(NamedTuple):
 
 
 class Hosted:
-    """A server in a thread with a loop of its own. ``open`` counts the calls whose handlers have not heard of their end."""
+    """A server in a thread with a loop of its own. ``open`` counts the calls whose handlers have not heard of their end.
+
+    ``routes``: who answers further methods, which are not counted.
+    """
 
     def __init__(self, limits: Limits, send_buffer: int | None) -> None:
         self.open = 0
+        self.routes: dict[str, Callable[[Call], Handler]] = {}
         self._send_buffer = send_buffer
         self.asked = threading.Event()
         self._limits = limits
@@ -73,6 +77,10 @@ class Hosted:
         """Bytes that wait on all connections."""
         return sum(connection._held for connection in self.server._connections)
 
+    def unread(self) -> int:
+        """Bytes that are written and that no socket has taken."""
+        return sum(one._transport.get_write_buffer_size() for one in self.server._connections)
+
     def connections(self) -> int:
         return len(self.server._connections)
 
@@ -91,6 +99,8 @@ class Hosted:
         await self.server.listen(listening)
 
     def _route(self, call: Call) -> Handler:
+        if call.method in self.routes:
+            return self.routes[call.method](call)
         self.open += 1
         if call.method == ECHO:
             return Unary(call, self._echo, self._ended)

@@ -61,6 +61,7 @@ def test_a_message_in_pieces_and_several_in_one(peer: Peer) -> None:
         ({":method": "HEAD"}, "405"),
         ({"content-type": "application/json"}, "415"),
         ({"content-type": ""}, "415"),
+        ({"content-type": "application/grpc-web+proto"}, "415"),
         ({"content-type": None}, "415"),
     ],
 )

@@ -98,6 +98,8 @@ OF_THE_CONNECTION: list[tuple[str, Act, Code]] = [
     ("an index that is not in the table", send(frames.HEADERS, 4, 1, b"\xfe"), Code.COMPRESSION_ERROR),
     ("a table larger than allowed", send(frames.HEADERS, 4, 1, b"\x3f\xe2\x1f"), Code.COMPRESSION_ERROR),
     ("three sizes for the table", send(frames.HEADERS, 4, 1, b"\x20\x20\x20"), Code.COMPRESSION_ERROR),
+    ("PRIORITY of 4 bytes on an idle stream", send(frames.PRIORITY, 0, 1, WORD), Code.FRAME_SIZE_ERROR),
+    ("PRIORITY of an idle stream on itself", send(frames.PRIORITY, 0, 1, WORD + b"\0"), Code.PROTOCOL_ERROR),
     ("PRIORITY on stream 0", send(frames.PRIORITY, 0, 0, WORD + b"\0"), Code.PROTOCOL_ERROR),
     ("RST_STREAM on stream 0", send(frames.RST_STREAM, 0, 0, WORD), Code.PROTOCOL_ERROR),
     ("RST_STREAM on an idle stream", send(frames.RST_STREAM, 0, 1, WORD), Code.PROTOCOL_ERROR),
@@ -181,8 +183,8 @@ OF_A_STREAM: list[tuple[str, Act, Code]] = [
     ("DATA on a stream that is over", over_call(lambda peer: peer.data(1, b"x")), Code.STREAM_CLOSED),
     ("WINDOW_UPDATE by 0", opened(send(frames.WINDOW_UPDATE, 0, 1, b"\0\0\0\0")), Code.PROTOCOL_ERROR),
     ("a window over 2**31 - 1", opened(send(frames.WINDOW_UPDATE, 0, 1, b"\x7f\xff\xff\xff")), Code.FLOW_CONTROL_ERROR),
-    ("PRIORITY of 4 bytes", send(frames.PRIORITY, 0, 1, WORD), Code.FRAME_SIZE_ERROR),
-    ("PRIORITY that depends on itself", send(frames.PRIORITY, 0, 1, WORD + b"\0"), Code.PROTOCOL_ERROR),
+    ("PRIORITY of 4 bytes", opened(send(frames.PRIORITY, 0, 1, WORD)), Code.FRAME_SIZE_ERROR),
+    ("PRIORITY that depends on itself", opened(send(frames.PRIORITY, 0, 1, WORD + b"\0")), Code.PROTOCOL_ERROR),
     ("a name in capitals", changed(more=(("X-Y", "z"),)), Code.PROTOCOL_ERROR),
     ("a name with a space", changed(more=(("x y", "z"),)), Code.PROTOCOL_ERROR),
     ("a value with a line feed", changed(more=(("x", "y\nz"),)), Code.PROTOCOL_ERROR),
@@ -262,3 +264,12 @@ def test_what_was_on_its_way_to_a_stream_that_we_ended_is_no_mistake(server: Hos
         assert peer.until(frames.RST_STREAM).code == Code.NO_ERROR
         peer.data(1, message(bytes(40_000)))
         peer.lives()
+
+
+def test_a_stream_that_both_have_ended_is_not_reset(server: Hosted) -> None:
+    with Peer(server.port) as peer:
+        peer.header(1, headers("/no.Such/Method"), end=True)
+        assert peer.status(1) == (12, "Method not found!")
+        peer.frame(frames.PING, 0, 0, b"12345678")
+        while (frame := peer.read()) is not None and frame.kind != frames.PING:
+            assert frame.kind != frames.RST_STREAM

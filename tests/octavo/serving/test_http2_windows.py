@@ -9,6 +9,7 @@ from raw_http2 import ECHO, TALK, Hosted, Peer, headers, hosted, message
 from octavo.serving.http2 import frames
 from octavo.serving.http2.faults import Code
 from octavo.serving.http2.flow import Intake
+from octavo.serving.http2.status import Status
 
 MIB = 2**20
 
@@ -115,6 +116,20 @@ def test_what_waits_here_for_all_calls_of_a_connection_is_bounded(server: Hosted
         peer.lives()
         assert not {1, 3, 5, 7} & set(refused)
     server.wait_until(lambda: server.open == 0)
+
+
+def test_a_message_that_waits_for_the_end_of_its_call_still_counts(server: Hosted) -> None:
+    with Peer(server.port) as peer:
+        for stream in range(1, 21, 2):
+            peer.header(stream, headers(ECHO))
+            peer.data(stream, message(bytes(MIB - 5)), end=False)
+        refused = [peer.status(stream)[0] for stream in (17, 19)]
+        assert refused == [Status.RESOURCE_EXHAUSTED] * 2 and server.held() <= 4 * 2 * MIB
+        peer.data(1, b"")
+        peer.widen(0, MIB)
+        peer.widen(1, MIB)
+        assert peer.reply(1) == message(bytes(MIB - 5))
+    server.wait_until(lambda: server.open == 0 and server.connections() == 0)
 
 
 def test_an_intake_gives_back_in_halves() -> None:
