@@ -11,6 +11,8 @@ MESSAGES_PER_TURN = 256
 class Share:
     """So many messages are handed over in a turn; streams that have more wait in line, and go on in the turns after it."""
 
+    __slots__ = ("_due", "_left", "_line", "_number", "_read_on", "_turn")
+
     def __init__(self, turn: Turn, read_on: Callable[[int], None]) -> None:
         """``read_on`` has a stream go on, which takes from the share again."""
         self._turn, self._read_on = turn, read_on
@@ -20,7 +22,10 @@ class Share:
 
     def take(self, stream: int) -> bool:
         """Whether ``stream`` may hand a message over now. If not, it is told to go on when it may."""
-        if self._there_is_some():
+        number = self._turn.number
+        if self._number != number:
+            self._number, self._left = number, MESSAGES_PER_TURN
+        if self._left:
             self._left -= 1
             return True
         self._line[stream] = None
@@ -35,11 +40,6 @@ class Share:
         """The stream is over."""
         self._line.pop(stream, None)
 
-    def _there_is_some(self) -> bool:
-        if self._number != self._turn.number:
-            self._number, self._left = self._turn.number, MESSAGES_PER_TURN
-        return self._left > 0
-
     def _go_on_soon(self) -> None:
         if not self._due:
             self._due = True
@@ -49,7 +49,7 @@ class Share:
         """Who has waited longest is first; who is not done waits again behind the others."""
         self._due = False
         try:
-            while self._line and self._there_is_some():
+            while self._line and not self._due:
                 stream = next(iter(self._line))
                 del self._line[stream]
                 self._read_on(stream)
