@@ -32,9 +32,7 @@ async def retire(server: Server) -> None:
         one.retire()
 
 
-def test_who_reads_slowly_still_gets_all_answers_of_a_retired_connection(
-    server: Hosted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_reads_slowly_still_gets_all_answers_of_a_retired_connection(server: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LAST_CALLS", 0.05)  # this client does not read the ping either
     monkeypatch.setattr(connection, "FAREWELL", 0.05)
     with Peer(server.port, settings=WIDE) as peer:
@@ -43,9 +41,9 @@ def test_who_reads_slowly_still_gets_all_answers_of_a_retired_connection(
         while not server.unread():
             peer.header(stream, headers(ECHO))
             peer.data(stream, message(bytes(16_000)))
-            stream += 2
-            server.wait_until(lambda: all(one.last == stream - 2 for one in server.server._connections))
+            server.wait_until(lambda last=stream: all(one.last == last for one in server.server._connections))  # type: ignore[misc]
             server.wait_until(lambda: server.open == 0)
+            stream += 2
         server.ask(retire)
         server.wait_until(lambda: all(one._last_call is not None for one in server.server._connections))
         time.sleep(0.5)  # ten times as long as a client may take that has done wrong
