@@ -263,6 +263,9 @@ class Call:
         if self._outbox.waiting is None:
             self._finish()
         else:
+            if self._inbox is not None:
+                self._inbox.close()
+                self._settle(0)
             self._patience = self._carrier.loop.call_later(LAST_WORDS, self._carrier.forget, self, Code.CANCEL)
 
     def _drained(self) -> None:
