@@ -32,9 +32,10 @@ def _states(scheduler: Scheduler, idle: list[int]) -> np.ndarray:
 
 
 def _cells(states: np.ndarray, pages_per_cell: int) -> np.ndarray:
-    """int64, the state that most pages of each cell have; of equally many the highest."""
+    """int64, the state that most pages of each cell have; of equally many the highest. Pages in use outdo those that are not."""
     kinds = int(states.max()) + 1
     runs, lengths = np.unique(np.arange(len(states)) // pages_per_cell * kinds + states, return_counts=True)
+    lengths[runs % kinds >= SHARED] += pages_per_cell  # a small request must not be invisible in a large pool
     rising = np.argsort(lengths, kind="stable")  # where one index is assigned several times, the last one stays
     cells = np.zeros(-(-len(states) // pages_per_cell), np.int64)
     cells[runs[rising] // kinds] = runs[rising] % kinds
