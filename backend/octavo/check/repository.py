@@ -40,7 +40,7 @@ def check_repository(paths: Sequence[Path], model_name: str | None, gpu: GpuMode
     ``gpu``: what every GPU of the server is, None for those of this machine. Models that share one are planned in that order, each
     beside those before it. Raises ``LoadFailed`` if there is no such repository.
     """
-    repository, planner = ModelRepository(paths, model_name), _Planner(gpu)
+    repository, planner = ModelRepository(paths, model_name, download=False), _Planner(gpu)
     findings: list[Finding] = []
     for name in repository.names():
         with _notes() as notes:

@@ -1,6 +1,5 @@
 """``octavo check``: flags to one look at a repository; problems end it with 1."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +29,6 @@ def check(
 
     Reads configurations, tokenizers and the heads of weights, and asks no network. Exits with 1 if there is a problem.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"
     from octavo.check.report import as_json, problems, show
     from octavo.check.repository import check_repository
 

@@ -1,7 +1,6 @@
 """``octavo k8s``: flags to one InferenceService, printed or handed to the user's kubectl."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,6 @@ def k8s(
     apply: Annotated[bool, typer.Option("--apply", help="Hand it to `kubectl apply` in place of printing it.")] = False,
 ) -> None:
     """Print a KServe InferenceService for a model, for the runtimes of k8s/runtimes."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
     import msgspec
 
     from octavo.deploy.service import service_for

@@ -42,7 +42,7 @@ def service_for(
 
     Raises ``OctavoError`` if the model could not be served, or what is asked for does not fit it.
     """
-    repository = ModelRepository(paths, model)
+    repository = ModelRepository(paths, model, download=False)
     spec = repository.spec(model)[-1]
     if not _URI.fullmatch(storage_uri):
         raise InvalidRequest(f"'{storage_uri}' is not a storage URI like hf://org/model, s3://bucket/folder or pvc://claim/folder.")

@@ -42,13 +42,14 @@ class ModelRepository:
     """The models under some paths. Every call reads the folders anew, so a model that was just put there is found, and a link
     that leads elsewhere by now (as git-sync's does) is followed.
 
-    ``model_name`` names the paths that are bare snapshots; without it the name is that of the folder or file.
+    ``model_name`` names the paths that are bare snapshots; without it the name is that of the folder or file. Without
+    ``download`` nothing is fetched from the hub: what its local cache lacks cannot be loaded.
     """
 
-    def __init__(self, paths: Sequence[Path], model_name: str | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], model_name: str | None = None, *, download: bool = True) -> None:
         """Raises ``LoadFailed`` if a path cannot be read or a bare snapshot has no proper name."""
         self._paths = [Path(os.path.abspath(path)) for path in paths]
-        self._model_name = model_name
+        self._model_name, self._download = model_name, download
         self._views: dict[Path, dict[str, Fingerprint]] = {}
         for path in self._paths:
             if not path.exists():
@@ -99,7 +100,7 @@ class ModelRepository:
         with found.catch():
             device = choose_device(config, settings.device)
         with found.catch():
-            source = find_source(settings, Asker(folder.name, version_path, folder.root))
+            source = find_source(settings, Asker(folder.name, version_path, folder.root, download=self._download))
         found.check()
         engine = engine_config(folder.name, version, settings, source, device)
         return ModelSpec(folder.name, version, config.SerializeToString(deterministic=True), engine, settings.served_model_name)

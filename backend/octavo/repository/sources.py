@@ -37,13 +37,15 @@ class Source(NamedTuple):
 class Asker(NamedTuple):
     """Whose reference it is: the model's name, the folder that relative paths start from, and the one that they may not leave.
 
-    In a repository these are the version's folder and the repository's. ``source``: where the reference is written.
+    In a repository these are the version's folder and the repository's. ``source``: where the reference is written. Without
+    ``download`` a repository of the hub is looked for in the local cache alone.
     """
 
     model: str
     folder: Path
     root: Path
     source: str = MODEL_JSON
+    download: bool = True
 
     @property
     def where(self) -> str:
@@ -111,6 +113,7 @@ def from_hub(repo_id: str, revision: str | None, settings: ModelSettings, asker:
                 token=settings.hf_token,
                 allow_patterns=list(HUB_FILES),
                 ignore_patterns=["*/*"],
+                local_files_only=not asker.download,
             )
         )
     except errors.GatedRepoError as error:
@@ -120,10 +123,15 @@ def from_hub(repo_id: str, revision: str | None, settings: ModelSettings, asker:
     except errors.RevisionNotFoundError as error:
         raise LoadFailed(f"The hub repository '{repo_id}' of model '{model}' has no revision '{revision}'.") from error
     except errors.LocalEntryNotFoundError as error:
+        if not asker.download:
+            what = f"'{repo_id}' of model '{model}' is not in the local cache"
+            raise LoadFailed(f"{what}, and nothing is downloaded here.") from error
+        log.warning("The hub cannot be reached: %s", error)
         raise LoadFailed(f"The hub cannot be reached, and '{repo_id}' of model '{model}' is not in the local cache.") from error
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise LoadFailed(f"There is no room left on the disk to download '{repo_id}' of model '{model}' to.") from error
+        log.warning("Downloading '%s' of model '%s' from the hub failed.", repo_id, model, exc_info=error)
         raise LoadFailed(f"Downloading '{repo_id}' of model '{model}' from the hub failed; the log has the cause.") from error
 
 

@@ -208,6 +208,14 @@ def test_the_hub_cannot_be_reached(asker: Asker, tmp_path: Path, monkeypatch: py
         find(asker, "org/model", download_dir=str(tmp_path / "cache"))
 
 
+def test_nothing_is_downloaded_where_that_is_not_wanted(
+    asker: Asker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.get_session", lambda: pytest.fail("the hub was asked"))
+    with pytest.raises(LoadFailed, match=r"^'org/model' of model 'm' is not in the local cache, and nothing is downloaded here.$"):
+        find(asker._replace(download=False), "org/model", download_dir=str(tmp_path / "cache"))
+
+
 @pytest.mark.parametrize("reference", ["a/b/c", "a b", "https://example.org/m", "org/../m", "-x", "~/m"])
 def test_what_is_no_reference_at_all(asker: Asker, reference: str) -> None:
     with pytest.raises(LoadFailed, match="is no path that exists and no id of a hub repository"):
