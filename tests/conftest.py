@@ -11,6 +11,7 @@ OWN = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "GOMP_SPINCOUNT"}
 
 @pytest.fixture(autouse=True)
 def _environment_stays() -> Iterator[None]:
-    before = {name: value for name, value in os.environ.items() if name not in OWN}
+    before = dict(os.environ)
     yield
-    assert {name: value for name, value in os.environ.items() if name not in OWN} == before
+    changed = sorted(name for name in before.keys() | os.environ.keys() if before.get(name) != os.environ.get(name))
+    assert not set(changed) - OWN, f"the test left other values in the environment: {changed}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "octavo" / "serving"))
 
+import pytest
 from server import Server, running
 from tiny import write_model, write_snapshot
 
@@ -21,8 +22,8 @@ LOADED = ("add_sub", "identity", "llm", "repeat")
 @contextlib.contextmanager
 def octavo() -> Iterator[Server]:
     """Serve the models under the names that the real Triton has them by, until the block ends."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
         repository = _repository(Path(folder))
         keys = [f"--grpc-restricted-protocol=trace,logging:admin={ADMIN}", f"--http-restricted-api=trace,logging:admin={ADMIN}"]
         flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in LOADED), *keys]
