@@ -86,8 +86,15 @@ class _Lines(logging.StreamHandler):
         return self._settings.wants(record.levelno) and bool(super().filter(record))
 
 
+class _OneLine(logging.Formatter):
+    """A message of several lines, as Triton words a failed load, is one of the log; only a trace has lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return " ".join(line.strip() for line in super().formatMessage(record).splitlines())
+
+
 def _text(process: str, format: LogFormat) -> logging.Formatter:
-    formatter = logging.Formatter(f"%(asctime)s %(levelname)s {process.replace('%', '%%')}: %(message)s")
+    formatter = _OneLine(f"%(asctime)s %(levelname)s {process.replace('%', '%%')}: %(message)s")
     return _in_utc(formatter) if format is LogFormat.ISO8601 else formatter
 
 
