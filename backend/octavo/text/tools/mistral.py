@@ -6,11 +6,10 @@ import string
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from octavo.text.pieces import CallArguments, Content, Pieces
+from octavo.text.pieces import Pieces
 from octavo.text.tools.format import Tool, ToolFormat, json_rules, json_value, quoted
-from octavo.text.tools.json_call import JsonCall
+from octavo.text.tools.json_parser import JsonCallParser, Step
 from octavo.text.tools.json_scan import JsonScan, Scan
-from octavo.text.tools.watch import Watch
 
 _BEGIN, _ARGUMENTS, _ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 _CHARACTERS = string.ascii_letters + string.digits
@@ -50,23 +49,15 @@ class Mistral(ToolFormat):
         return "".join(secrets.choice(_CHARACTERS) for _ in range(9))
 
 
-class MistralParser:
-    """``_opening``: what has been read since the last thing that was told, while it may be a call."""
+class MistralParser(JsonCallParser):
+    """Reads both ways of writing after the marker."""
 
     def __init__(self, pieces: Pieces) -> None:
         """See ``ToolParser``."""
-        self._pieces = pieces
-        self._text = Watch([_BEGIN], self._say)
-        self._opening: list[str] = []
+        super().__init__(pieces, _BEGIN, self._read_text)
         self._name: list[str] = []
-        self._call: JsonCall | None = None
         self._arguments = JsonScan()
-        self._called = self._listed = False
-        self._step: Callable[[str], None] = self._read_text
-
-    def step(self, character: str) -> None:
-        """Take in one more character."""
-        self._step(character)
+        self._listed = False
 
     def finish(self) -> None:
         """Nothing follows."""
@@ -74,12 +65,7 @@ class MistralParser:
             self._give_back()
         self._text.finish(keep_blanks=not self._called)
 
-    def _read_text(self, character: str) -> None:
-        if (found := self._text.step(character)) is not None:
-            self._opening, self._call, self._step = [found], None, self._read_start
-
     def _read_start(self, character: str) -> None:
-        """After the marker."""
         if character == "[":
             self._opening.append(character)
             self._step = self._read_item
@@ -87,7 +73,7 @@ class MistralParser:
             self._opening.append(character)
         elif character == "{":
             self._listed = False
-            self._begin_object(character)
+            self._begin_call(character)
         else:
             self._name, self._step = [], self._read_name
             self._step(character)
@@ -98,32 +84,15 @@ class MistralParser:
             self._opening.append(character)
         elif character == "{":
             self._listed = True
-            self._begin_object(character)
+            self._begin_call(character)
         elif character == "]" and self._called:
             self._opening, self._step = [], self._read_text
         else:
             self._give_back()
             self._step(character)
 
-    def _begin_object(self, character: str) -> None:
-        self._call, self._step = JsonCall(self._pieces), self._read_call
-        self._call.step(character)
-
-    def _read_call(self, character: str) -> None:
-        assert self._call is not None
-        scan = self._call.step(character)
-        if scan is Scan.GOES_ON:
-            return
-        self._called = self._called or self._call.begun
-        if scan is Scan.IS_OVER or self._call.complete:
-            self._opening, self._call = [], None
-            self._step = self._read_item if self._listed else self._read_text
-        elif self._call.begun:
-            self._step = self._argue
-        else:
-            self._give_back()
-        if scan is Scan.IS_NONE:
-            self._step(character)
+    def _after_call(self) -> Step:
+        return self._read_item if self._listed else self._read_text
 
     def _read_name(self, character: str) -> None:
         """A name, up to the arguments."""
@@ -146,16 +115,3 @@ class MistralParser:
         self._argue(character)
         if scan is Scan.IS_OVER:
             self._step = self._read_text
-
-    def _give_back(self) -> None:
-        """It was no call, or one that does not end."""
-        held = self._call.held if self._call is not None and not self._call.begun else ()
-        self._say("".join((*self._opening, *held)))
-        self._opening, self._call, self._step = [], None, self._read_text
-
-    def _say(self, text: str) -> None:
-        self._pieces.add(Content, text)
-
-    def _argue(self, text: str) -> None:
-        """Arguments that are no JSON go on until the end."""
-        self._pieces.add(CallArguments, text)

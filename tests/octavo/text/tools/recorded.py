@@ -74,6 +74,8 @@ MISTRAL: list[tuple[str, list[Piece]]] = [
     ('Sure! [TOOL_CALLS]add[CALL_ID]aB3dE6gH9[ARGS]{"a": 1}', [Content("Sure!"), *call("add", '{"a": 1}')]),
     ('[TOOL_CALLS]add[ARGS]{"a": oops}', call("add", '{"a": oops}')),
     ('[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}', call("add", '{"a": 1}')),
+    ('[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1', call("add", '{"a": 1')),
+    ('[TOOL_CALLS]{"name": "add", "arguments": {"a": 1}', call("add", '{"a": 1}')),
     ("[TOOL_CALLS] none", [Content("[TOOL_CALLS] none")]),
     ("[TOOL_CALLS] [1, 2]", [Content("[TOOL_CALLS] [1, 2]")]),
     ('[TOOL_CALLS] [{"nome": "add"}] ', [Content('[TOOL_CALLS] [{"nome": "add"}] ')]),
