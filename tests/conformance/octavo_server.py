@@ -1,7 +1,6 @@
 """Octavo with the models of the comparison: a language model on its own engine, and the test models of ``backend``."""
 
 import contextlib
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,21 +8,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "octavo" / "serving"))
 
-import pytest
 from server import Server, running
 from tiny import write_model, write_snapshot
 
 from conformance.client import ADMIN
 
-TESTS = Path(__file__).parents[1]
 LOADED = ("add_sub", "identity", "llm", "repeat")
 
 
 @contextlib.contextmanager
 def octavo() -> Iterator[Server]:
     """Serve the models under the names that the real Triton has them by, until the block ends."""
-    with tempfile.TemporaryDirectory(prefix="conformance-") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         repository = _repository(Path(folder))
         keys = [f"--grpc-restricted-protocol=trace,logging:admin={ADMIN}", f"--http-restricted-api=trace,logging:admin={ADMIN}"]
         flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in LOADED), *keys]

@@ -19,14 +19,15 @@ START_PATIENCE = 120.0
 
 
 class Server:
-    """One running ``octavo serve`` on free ports of this machine."""
+    """One running ``octavo serve`` on free ports of this machine. ``module``: what else that is, of those that tests can import."""
 
     def __init__(self, repository: Path, *flags: str, log: Path, module: str = "octavo") -> None:
         self.log = log
         command = [sys.executable, "-m", module, "serve", "--model-repository", str(repository)]
         for port in ("grpc", "http", "metrics"):
             command += [f"--{port}-address", "127.0.0.1", f"--{port}-port", "0"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(folder for folder in sys.path if folder)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         self.process = subprocess.Popen(
             [*command, *flags], stdout=subprocess.PIPE, stderr=log.open("w"), text=True, env=environment
         )

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import socket
@@ -99,7 +98,6 @@ def test_a_front_end_that_is_stopped_is_ended_and_comes_back(repository: Path, t
 
 
 def test_no_server_is_ready_before_a_front_end_listens(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("OCTAVO_TEST_STARTED", str(tmp_path / "started"))
     with running(repository, "--model-control-mode=explicit", log=tmp_path / "log", module="fragile_server") as server:
         assert server.get("/v2/health/live")[0] == 200

@@ -5,7 +5,6 @@ The engine says what a test has it say, so the answers are those of real models.
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,10 +67,8 @@ def scripted(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Iterat
     write("told", ECHO + "{# <tool_call> <think> #}{% if opened %}<think>{% endif %}")
     write("plain", ECHO + "{# <tool_call> <think> #}", tool_call_parser="", reasoning_parser="")
     write("spelling", SPELLING)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
-        with running(folder / "repository", log=folder / "server.log", module="scripted_server") as server:
-            yield server
+    with running(folder / "repository", log=folder / "server.log", module="scripted_server") as server:
+        yield server
     assert "Internal error" not in (folder / "server.log").read_text()
 
 

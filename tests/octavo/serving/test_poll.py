@@ -4,7 +4,6 @@ A device with room for two is in ``test_repository``, a repository without a ser
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -34,7 +33,6 @@ def folder(snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     aside = tmp_path_factory.mktemp("aside")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
         patch.setenv("OCTAVO_TEST_DEVICE", str(aside / "device"))
         flags = ("--model-control-mode=poll", "--repository-poll-secs=0.2")
         with running(folder, *flags, log=aside / "log", module="crowded_server") as server:
