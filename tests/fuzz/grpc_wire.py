@@ -12,7 +12,7 @@ from server import Server
 
 from fuzz import damage, grpc_cases
 from fuzz.finding import Finding
-from fuzz.wire import PATIENCE, exchange, fuzzed_server
+from fuzz.wire import PATIENCE, exchange
 from octavo.wire import pb
 
 Code = grpc.StatusCode
@@ -25,10 +25,10 @@ FINE |= {Code.PERMISSION_DENIED}  # settings, for everybody on a server without 
 STREAMED, FRAMES = 50, 10  # messages of one stream, calls between two batches of broken frames
 
 
-def grpc_wire(count: int, seed: int) -> Counter[str]:
-    """Send ``count`` cases: on streams, one by one, to the other methods, and as broken frames. Raises ``Finding``."""
+def grpc_wire(server: Server, count: int, seed: int) -> Counter[str]:
+    """Send ``server`` as many cases: on streams, one by one, to the other methods, and as broken frames. Raises ``Finding``."""
     chance, ends = random.Random(seed), Counter[str]()
-    with fuzzed_server() as server, grpc.insecure_channel(server.grpc) as channel:
+    with grpc.insecure_channel(server.grpc) as channel:
         recorded = recorded_call(server)
         while (left := count - ends.total()) > 0:
             ends += _streamed(channel, list(grpc_cases.cases(min(left, STREAMED), chance)))

@@ -8,21 +8,20 @@ from server import Server
 
 from fuzz import http_cases
 from fuzz.finding import Finding
-from fuzz.wire import PATIENCE, exchange, fuzzed_server
+from fuzz.wire import PATIENCE, exchange
 
 FINE = {200, 400, 404, 405, 413, 431, 501, 503}
 BODIES, HEADS, SILENCE = 95, 5, 0.2
 OURS = b"An internal error has ended this request"
 
 
-def http_wire(count: int, seed: int) -> Counter[str]:
-    """Send ``count`` calls. Raises ``Finding``."""
+def http_wire(server: Server, count: int, seed: int) -> Counter[str]:
+    """Send ``server`` as many calls. Raises ``Finding``."""
     chance, ends = random.Random(seed), Counter[str]()
-    with fuzzed_server() as server:
-        while (left := count - ends.total()) > 0:
-            ends += _lasting(server, list(http_cases.wire_cases(min(left, BODIES), chance)))
-            for data in http_cases.raw_cases(min(HEADS, count - ends.total()), chance):
-                ends[_raw(server, data)] += 1
+    while (left := count - ends.total()) > 0:
+        ends += _lasting(server, list(http_cases.wire_cases(min(left, BODIES), chance)))
+        for data in http_cases.raw_cases(min(HEADS, count - ends.total()), chance):
+            ends[_raw(server, data)] += 1
     return ends
 
 

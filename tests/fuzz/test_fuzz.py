@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,21 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import grpc
+from server import Server
 
 from fuzz import damage
 from fuzz.grpc_wire import PREFIX, grpc_wire, recorded_call
 from fuzz.http2_frames import http2_frames
 from fuzz.http_wire import http_wire
 from fuzz.in_process import NO_PROTOBUF, grpc_messages, http_bodies
-from fuzz.wire import exchange, fuzzed_server
+from fuzz.wire import WirePart, exchange, fuzzed_server, over_the_wire, unharmed
 from octavo.wire import pb
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with fuzzed_server() as started:
+        yield started
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -37,17 +45,15 @@ def test_no_frames_break_a_connection(seed: int) -> None:
     assert min(ends["it went on"], ends["PROTOCOL_ERROR"], ends["COMPRESSION_ERROR"], ends["FLOW_CONTROL_ERROR"]) > 5
 
 
-def test_nothing_sent_to_the_grpc_port_breaks_a_server() -> None:
-    assert grpc_wire(600, seed=0).total() == 600
+@pytest.mark.parametrize("part", [grpc_wire, http_wire])
+def test_nothing_sent_to_a_port_breaks_a_server(server: Server, part: WirePart) -> None:
+    with unharmed(server):
+        assert part(server, 600, 0).total() == 600
 
 
-def test_nothing_sent_to_the_http_port_breaks_a_server() -> None:
-    assert http_wire(600, seed=0).total() == 600
-
-
-def test_a_method_or_metadata_that_is_no_text_ends_its_own_call_and_leaves_no_line() -> None:
+def test_a_method_or_metadata_that_is_no_text_ends_its_own_call_and_leaves_no_line(server: Server) -> None:
     """One such method used to end the gRPC server of its front end, for everybody and for good."""
-    with fuzzed_server() as server:
+    with unharmed(server):
         lines = server.log.read_text().count("\n")
         recorded = recorded_call(server)
         for right, wrong in ((b"ModelInfer", b"Model\xcenfer"), (b"grpc-python", b"grpc\xcepython")):
@@ -67,11 +73,8 @@ def test_the_same_seed_does_the_same_damage() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_for_a_long_time() -> None:
-    for part, count in (
-        (grpc_messages, 100_000),
-        (http_bodies, 100_000),
-        (http2_frames, 100_000),
-        (grpc_wire, 20_000),
-        (http_wire, 20_000),
-    ):
-        part(count, random.SystemRandom().randrange(2**32))
+    chance = random.SystemRandom()
+    for part in (grpc_messages, http_bodies, http2_frames):
+        part(100_000, chance.randrange(2**32))
+    for wire in (grpc_wire, http_wire):
+        over_the_wire(wire, 20_000, chance.randrange(2**32))

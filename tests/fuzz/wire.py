@@ -4,7 +4,8 @@ import contextlib
 import select
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from server import Server, running
@@ -12,6 +13,7 @@ from tiny import write_model, write_snapshot
 
 from fuzz.finding import Finding
 
+WirePart = Callable[[Server, int, int], Counter[str]]
 BUGS = ("Internal error", "Unexpected", " ERROR ", " CRITICAL ")
 PATIENCE = 20.0
 LOGGED = 3000  # characters
@@ -19,26 +21,38 @@ LOGGED = 3000  # characters
 
 @contextlib.contextmanager
 def fuzzed_server() -> Iterator[Server]:
-    """A server with one short model. At the end it must be ready, with every page free and no error in its log."""
+    """A server with one short model."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         write_snapshot(folder / "snapshot")
         write_model(folder / "models", "tiny", folder / "snapshot", max_model_len=64)
         flags = ("--model-control-mode=explicit", "--load-model=tiny")
         with running(folder / "models", *flags, log=folder / "log") as server:
-            born = _lasting(server)
-            try:
-                yield server
-            except (Finding, OSError) as finding:
-                finding.add_note(f"The log ends with: {server.log.read_text()[-LOGGED:]}")
-                raise
-            server.wait_until_free()
-            if server.get("/v2/health/ready")[0] != 200 or _lasting(server) != born:
-                raise Finding(None, "a process has died, or the server is not ready any more")
-            log = server.log.read_text()
-            found = min((log.find(bug) for bug in BUGS if bug in log), default=None)
-            if found is not None:
-                raise Finding(None, log[max(0, found - 200) :][:LOGGED])
+            yield server
+
+
+@contextlib.contextmanager
+def unharmed(server: Server) -> Iterator[None]:
+    """After the block ``server`` must be ready, with every page free, the same processes and no error in its log."""
+    born = _lasting(server)
+    try:
+        yield
+    except (Finding, OSError) as finding:
+        finding.add_note(f"The log ends with: {server.log.read_text()[-LOGGED:]}")
+        raise
+    server.wait_until_free()
+    if server.get("/v2/health/ready")[0] != 200 or _lasting(server) != born:
+        raise Finding(None, "a process has died, or the server is not ready any more")
+    log = server.log.read_text()
+    found = min((log.find(bug) for bug in BUGS if bug in log), default=None)
+    if found is not None:
+        raise Finding(None, log[max(0, found - 200) :][:LOGGED])
+
+
+def over_the_wire(part: WirePart, count: int, seed: int) -> Counter[str]:
+    """Run ``part`` on a server of its own. Raises ``Finding``."""
+    with fuzzed_server() as server, unharmed(server):
+        return part(server, count, seed)
 
 
 def _lasting(server: Server) -> list[int]:
