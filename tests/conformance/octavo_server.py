@@ -12,7 +12,9 @@ from server import Server, running
 from tiny import write_model, write_snapshot
 
 from conformance.client import ADMIN
+from octavo.serving.children import Programs
 
+HOSTED = Programs(front_end="conformance.hosted_frontend", engine="conformance.hosted_engine")
 LOADED = ("add_sub", "identity", "llm", "repeat")
 
 
@@ -23,7 +25,7 @@ def octavo() -> Iterator[Server]:
         repository = _repository(Path(folder))
         keys = [f"--grpc-restricted-protocol=trace,logging:admin={ADMIN}", f"--http-restricted-api=trace,logging:admin={ADMIN}"]
         flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in LOADED), *keys]
-        with running(repository, *flags, log=Path(folder) / "log", module="conformance.hosted_octavo") as server:
+        with running(repository, *flags, log=Path(folder) / "log", programs=HOSTED) as server:
             yield server
 
 

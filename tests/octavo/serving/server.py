@@ -15,15 +15,18 @@ from pathlib import Path
 import psutil
 import tritonclient.grpc as triton
 
+from octavo.serving.children import PROGRAMS, Programs
+
 START_PATIENCE = 120.0
 
 
 class Server:
-    """One running ``octavo serve`` on free ports of this machine. ``module``: what else that is, of those that tests can import."""
+    """One running ``octavo serve`` on free ports of this machine. ``programs``: what its children run, if not Octavo's own."""
 
-    def __init__(self, repository: Path, *flags: str, log: Path, module: str = "octavo") -> None:
+    def __init__(self, repository: Path, *flags: str, log: Path, programs: Programs = PROGRAMS) -> None:
         self.log = log
-        command = [sys.executable, "-m", module, "serve", "--model-repository", str(repository)]
+        module = ["octavo"] if programs is PROGRAMS else ["server_of", *programs]
+        command = [sys.executable, "-m", *module, "serve", "--model-repository", str(repository)]
         for port in ("grpc", "http", "metrics"):
             command += [f"--{port}-address", "127.0.0.1", f"--{port}-port", "0"]
         path = os.pathsep.join(folder for folder in sys.path if folder)
@@ -91,9 +94,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(repository: Path, *flags: str, log: Path, module: str = "octavo") -> Iterator[Server]:
+def running(repository: Path, *flags: str, log: Path, programs: Programs = PROGRAMS) -> Iterator[Server]:
     """A server that is ready and does not outlive the block."""
-    server = Server(repository, *flags, log=log, module=module)
+    server = Server(repository, *flags, log=log, programs=programs)
     try:
         yield server.wait_until_ready()
     finally:

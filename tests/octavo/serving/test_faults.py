@@ -21,6 +21,8 @@ from tiny import write_model
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from octavo.serving.children import Programs
+
 LONG = 1900
 DEATH = "The engine of model 'tiny' has died. Its process was killed by signal SIGKILL."
 
@@ -99,7 +101,8 @@ def test_a_front_end_that_is_stopped_is_ended_and_comes_back(repository: Path, t
 
 def test_no_server_is_ready_before_a_front_end_listens(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVO_TEST_STARTED", str(tmp_path / "started"))
-    with running(repository, "--model-control-mode=explicit", log=tmp_path / "log", module="fragile_server") as server:
+    fragile = Programs(front_end="fragile_frontend")
+    with running(repository, "--model-control-mode=explicit", log=tmp_path / "log", programs=fragile) as server:
         assert server.get("/v2/health/live")[0] == 200
         assert "Front end 0 exited with code 1." in server.log.read_text()
 

@@ -16,6 +16,8 @@ from openai_calls import CHAT, RESPONSES, connected, refused
 from server import Server, running
 from tiny import write_model
 
+from octavo.serving.children import Programs
+
 # The answer is the last message's content, as it stands.
 ECHO = "{{ messages[-1].content }}"
 # How Qwen's template spells what was called, thought and answered.
@@ -67,7 +69,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Iterat
     write("told", ECHO + "{# <tool_call> <think> #}{% if opened %}<think>{% endif %}")
     write("plain", ECHO + "{# <tool_call> <think> #}", tool_call_parser="", reasoning_parser="")
     write("spelling", SPELLING)
-    with running(folder / "repository", log=folder / "server.log", module="scripted_server") as server:
+    with running(folder / "repository", log=folder / "server.log", programs=Programs(engine="scripted_engine")) as server:
         yield server
     assert "Internal error" not in (folder / "server.log").read_text()
 

@@ -17,6 +17,8 @@ from server import Server, running
 from test_core import refusal
 from tiny import write_model
 
+from octavo.serving.children import Programs
+
 UNLUCKY = 13  # the seed of an engine that cannot start, see ``crowded_engine``
 
 
@@ -35,7 +37,7 @@ def followed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OCTAVO_TEST_DEVICE", str(aside / "device"))
         flags = ("--model-control-mode=poll", "--repository-poll-secs=0.2")
-        with running(folder, *flags, log=aside / "log", module="crowded_server") as server:
+        with running(folder, *flags, log=aside / "log", programs=Programs(engine="crowded_engine")) as server:
             yield server
 
 

@@ -1,0 +1,14 @@
+"""``python -m server_of FRONT_END ENGINE serve …``: ``octavo serve`` whose child processes run those modules."""
+
+import sys
+from functools import partial
+
+from octavo.cli import app
+from octavo.serving import supervisor
+from octavo.serving.children import Programs
+
+if __name__ == "__main__":
+    programs = Programs(*sys.argv[1:3])
+    del sys.argv[1:3]
+    supervisor.run = partial(supervisor.run, programs=programs)
+    app()
