@@ -13,7 +13,7 @@ from octavo.offline.engine import OfflineEngine
 from octavo.protocol.openai.batch import BatchCall, answered, read_call, unreadable
 from octavo.protocol.openai.dialects import CHAT, COMPLETIONS, RESPONSES, Asked, Dialect
 from octavo.protocol.openai.errors import FieldError, error_body, no_such_route
-from octavo.serving.http.openai.errors import STATUSES
+from octavo.protocol.statuses import OPENAI
 from octavo.text.request import GenerateChunk
 
 # What is no fault of a line's: the run ends, and the next one asks again.
@@ -84,7 +84,7 @@ class Batch:
             failure = bug if isinstance(bug, OctavoError) else internal(bug, log)
             if failure.kind in _FATAL:
                 raise
-            return Answered(answered(line.number, call, STATUSES[failure.kind], request_id, error_body(failure)), ok=False)
+            return Answered(answered(line.number, call, OPENAI[failure.kind], request_id, error_body(failure)), ok=False)
         tokens = sum(len(sample.token_ids) for sample in chunk.samples)
         return Answered(answered(line.number, call, _OK, request_id, whole), ok=True, tokens=tokens)
 

@@ -1,16 +1,11 @@
-"""How our errors read to OpenAI's clients: kind -> status code, and the body that they expect. The one table of this dialect."""
+"""How our errors read to OpenAI's clients over HTTP: the status code, the body and the headers that they expect."""
 
 from starlette.responses import Response
 
 from octavo.errors import ErrorKind, OctavoError
 from octavo.protocol.openai.errors import error_body, no_such_route
-from octavo.serving.http.errors import STATUSES as TRITON
+from octavo.protocol.statuses import OPENAI
 
-STATUSES = TRITON | {
-    ErrorKind.UNSUPPORTED: 400,
-    ErrorKind.OVERLOADED: 429,
-    ErrorKind.QUEUE_TIMEOUT: 408,
-}
 # Seconds; OpenAI's clients wait that long before they try again.
 RETRY_AFTER = {ErrorKind.OVERLOADED: "1", ErrorKind.ENGINE_DEAD: "5", ErrorKind.DRAINING: "5"}
 _PREFIXES = ("/v1/", "/openai/", "/tokenize", "/detokenize")
@@ -24,7 +19,7 @@ def speaks_openai(path: str) -> bool:
 def refusal(error: OctavoError) -> Response:
     """The reply to a request that failed with ``error``."""
     headers = {"Retry-After": RETRY_AFTER[error.kind]} if error.kind in RETRY_AFTER else None
-    return Response(error_body(error), STATUSES[error.kind], headers, "application/json")
+    return Response(error_body(error), OPENAI[error.kind], headers, "application/json")
 
 
 def no_route(method: str, path: str, status: int, headers: dict[str, str]) -> Response:
