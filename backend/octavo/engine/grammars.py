@@ -6,9 +6,6 @@ too much memory thus costs nobody but those who sent it, and the engine only rea
 
 import logging
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -19,6 +16,7 @@ import msgspec
 import numpy as np
 
 from octavo.config import EngineConfig
+from octavo.engine.helper import Helper, Job
 from octavo.engine.messages import EngineInfo
 from octavo.structured_outputs import StructuredOutputsParams, Thoughts
 
@@ -76,23 +74,12 @@ class Match:
 class _Process:
     """A grammar's process, seen from the engine."""
 
-    def __init__(self, connection: Connection, door: socket.socket) -> None:
-        self.connection = connection
-        self.door = door
+    def __init__(self, job: Job) -> None:
+        self.job = job
         self.matches: dict[int, Match] = {}
         self.turn = Turn([], [], [], [])
-        self.compiled = self.second = False
+        self.second = False
         self.owed = 0
-
-    def never_was(self) -> bool:
-        """Whether the helper ended before it had made this process, so that the grammar is not what is wrong."""
-        try:
-            ended = self.door.recv(1, socket.MSG_DONTWAIT) == b""  # a helper says nothing on it
-        except BlockingIOError:
-            ended = False
-        except ConnectionResetError:  # what was sent to it was not read
-            ended = True
-        return ended and not self.compiled
 
 
 class Grammars:
@@ -100,9 +87,9 @@ class Grammars:
 
     def __init__(self, config: EngineConfig, info: EngineInfo) -> None:
         """For the engine of ``config``."""
-        self._spec = GrammarSpec(config.tokenizer, info.vocab_size, info.eos_token_ids, os.getpid())
-        self._helper: subprocess.Popen[bytes] | None = None
-        self._door: socket.socket | None = None
+        spec = GrammarSpec(config.tokenizer, info.vocab_size, info.eos_token_ids, os.getpid())
+        self._helper = Helper("octavo.grammar.process", msgspec.json.encode(spec) + b"\n")
+        self._words = -(-info.vocab_size // 32)
         self._processes: dict[Grammar, _Process] = {}  # least recently begun first
         self._delayed: deque[Match] = deque()
         self._failed: list[tuple[Match, str]] = []
@@ -145,24 +132,24 @@ class Grammars:
             process.turn = Turn([], [], [], [])
             process.owed += bool(turn.begun or turn.ids)
             try:
-                process.connection.send_bytes(_encode(turn))
+                process.job.connection.send_bytes(_encode(turn))
             except OSError:
                 self._lost(process)
 
     def sockets(self) -> list[int]:
         """File descriptors that can be read once there is an answer."""
-        return [process.connection.fileno() for process in self._processes.values()]
+        return [process.job.connection.fileno() for process in self._processes.values()]
 
     def collect(self, awaited: Iterable[Match] = (), seconds: float = 0.0) -> list[tuple[Match, str]]:
         """Take in what has come, and wait at most ``seconds`` for those ``awaited``; returns the matches that failed, and why."""
-        processes = {process.connection: process for process in self._processes.values()}
+        processes = {process.job.connection: process for process in self._processes.values()}
         if processes:
             self._take(processes, 0.0)
             end = time.monotonic() + seconds
             for match in awaited:
                 process = self._processes.get(match.grammar)
                 while match.mask is None and process is not None and process.owed:
-                    if not self._take({process.connection: process}, max(0.0, end - time.monotonic())):
+                    if not self._take({process.job.connection: process}, max(0.0, end - time.monotonic())):
                         break
         failed, self._failed = self._failed, []
         return failed
@@ -174,13 +161,12 @@ class Grammars:
             assert isinstance(connection, Connection)
             process = processes[connection]
             try:
-                answer = _masks.decode(connection.recv_bytes())
+                answer = _masks.decode(process.job.receive())
             except (OSError, EOFError, msgspec.MsgspecError):
                 self._lost(process)
                 continue
             process.owed -= 1
-            process.compiled = True
-            masks = np.frombuffer(answer.masks, np.int32).reshape(len(answer.ids), -(-self._spec.vocab_size // 32))
+            masks = np.frombuffer(answer.masks, np.int32).reshape(len(answer.ids), self._words)
             for number, mask in zip(answer.ids, masks, strict=True):
                 if number in process.matches:
                     process.matches[number].mask = mask
@@ -204,36 +190,18 @@ class Grammars:
     def _evict(self) -> bool:
         for grammar, process in self._processes.items():
             if not process.matches:
-                process.connection.close()
+                process.job.connection.close()
                 del self._processes[grammar]
                 return True
         return False
 
     def _start(self, grammar: Grammar) -> _Process:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            door = self._doorway()
-            try:
-                socket.send_fds(door, [b"."], [theirs.fileno()])
-            except OSError:
-                self._door = None
-                door = self._doorway()
-                socket.send_fds(door, [b"."], [theirs.fileno()])
-        process = _Process(Connection(ours.detach()), door)
+        process = _Process(self._helper.job())
         try:
-            process.connection.send_bytes(_encode(grammar))
+            process.job.connection.send_bytes(_encode(grammar))
         except OSError:
             log.warning("The process that compiles grammars has ended early")  # its first answer will be that it is lost
         return process
-
-    def _doorway(self) -> socket.socket:
-        """The helper's socket; starts one if there is none."""
-        if self._door is None or self._helper is None or self._helper.poll() is not None:
-            self._door, theirs = socket.socketpair()
-            with theirs:
-                self._helper = subprocess.Popen([sys.executable, "-m", "octavo.grammar.process"], stdin=theirs.fileno())
-            self._door.sendall(msgspec.json.encode(self._spec) + b"\n")
-        return self._door
 
     def _lost(self, process: _Process) -> None:
         """The process has ended, by a limit or a signal."""
@@ -241,12 +209,12 @@ class Grammars:
         if grammar is None:
             return
         del self._processes[grammar]
-        process.connection.close()
+        process.job.connection.close()
         process.owed = 0
-        if process.never_was() and not process.second:
+        if process.job.never_was() and not process.second:
             self._begin_again(grammar, process.matches)
             return
-        when = "be followed any further" if process.compiled else "be compiled"
+        when = "be followed any further" if process.job.answered else "be compiled"
         error = f"structured_outputs.{grammar.kind} could not {when} within the limits of time and memory; make it simpler."
         log.warning("The process of a grammar has ended before its %d answers", len(process.matches))
         self._failed += [(match, error) for match in process.matches.values()]

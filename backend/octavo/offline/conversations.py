@@ -1,8 +1,9 @@
-"""Conversations to prompts: what the model's chat template, or one of the caller's, makes of messages. Knows no engine."""
+"""Conversations to prompts: what the model's chat template, or one of the caller's, makes of messages. Knows no model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from octavo.engine.helper import Helper
 from octavo.errors import InvalidRequest
 from octavo.offline.prompts import Given
 from octavo.protocol.prompts import checked_messages
@@ -21,11 +22,16 @@ class Spelling(NamedTuple):
     variables: Mapping[str, Any]
 
 
-def spell(messages: Sequence[Message] | Sequence[Sequence[Message]], spelling: Spelling, tokenizer: Tokenizer) -> list[Given]:
-    """One conversation's prompt, or several's. Raises ``InvalidRequest`` if a template refuses, or ``Unsupported``."""
+def spell(
+    messages: Sequence[Message] | Sequence[Sequence[Message]], spelling: Spelling, tokenizer: Tokenizer, templates: Helper
+) -> list[Given]:
+    """One conversation's prompt, or several's, rendered by ``templates``.
+
+    Raises ``InvalidRequest`` if a template refuses, or ``Unsupported``.
+    """
     if spelling.continue_final_message and spelling.add_generation_prompt:
         raise InvalidRequest("continue_final_message needs add_generation_prompt to be false, because it adds nothing.")
-    template = _template(spelling.chat_template, tokenizer)
+    template = _template(spelling.chat_template, tokenizer, templates)
     told = {"add_generation_prompt": spelling.add_generation_prompt, **spelling.variables}
     given = []
     for conversation in _conversations(messages):
@@ -35,8 +41,8 @@ def spell(messages: Sequence[Message] | Sequence[Sequence[Message]], spelling: S
     return given
 
 
-def _template(own: str | None, tokenizer: Tokenizer) -> ChatTemplate:
-    template = tokenizer.chat_template if own is None else ChatTemplate(own, tokenizer.special_tokens)
+def _template(own: str | None, tokenizer: Tokenizer, templates: Helper) -> ChatTemplate:
+    template = tokenizer.chat_template if own is None else ChatTemplate(own, tokenizer.special_tokens, templates)
     if template is None:
         raise InvalidRequest("The model has no chat template; give one as chat_template, or use generate.")
     return template

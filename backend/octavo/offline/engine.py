@@ -19,6 +19,7 @@ from octavo.serving.engines import EngineProcess, Engines
 from octavo.serving.hub import Hub
 from octavo.text.answer_format import AnswerFormat
 from octavo.text.generator import Generation, Generator, Observer
+from octavo.text.rendering import template_helper
 from octavo.text.request import GenerateChunk, GenerateRequest
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -46,6 +47,7 @@ class OfflineEngine(Observer):
     def __init__(self, config: EngineConfig) -> None:
         """Nothing runs yet. Must be called inside a running event loop."""
         self.config = config
+        self.templates = template_helper()
         self._directory = private_directory()
         hub: Hub[EngineReport] = Hub(zmq.asyncio.Context.instance(), f"ipc://{self._directory}/control", EngineReport)
         # The engine's process tells of itself on standard error if this process tells of us at all.
@@ -59,7 +61,7 @@ class OfflineEngine(Observer):
         """Load model and tokenizer, and wait until the engine is ready. Raises ``LoadFailed``."""
         loading = asyncio.create_task(self._engines.start(self.config))
         try:
-            self.tokenizer: Tokenizer = await asyncio.to_thread(load_tokenizer, self.config.tokenizer)
+            self.tokenizer: Tokenizer = await asyncio.to_thread(load_tokenizer, self.config.tokenizer, self.templates)
             process = await loading
         except BaseException:
             loading.cancel()

@@ -88,7 +88,8 @@ class LLM:
         _refuse(lora_request=lora_request, tokenization_kwargs=tokenization_kwargs, mm_processor_kwargs=mm_processor_kwargs)
         variables = {"tools": tools, **(chat_template_kwargs or {})}
         spelling = Spelling(chat_template, add_generation_prompt, continue_final_message, variables)
-        return self._run(spell(messages, spelling, self._thread.engine.tokenizer), sampling_params, use_tqdm, None)
+        engine = self._thread.engine
+        return self._run(spell(messages, spelling, engine.tokenizer, engine.templates), sampling_params, use_tqdm, None)
 
     def encode(self, *_: Any, **__: Any) -> NoReturn:
         """Refused: it needs a pooling model, and only text generation is served."""

@@ -18,6 +18,7 @@ from octavo.serving.news import News
 from octavo.serving.served import ServedEngine, Trace
 from octavo.serving.settings import Settings
 from octavo.serving.statistics import Ledger
+from octavo.text.rendering import template_helper
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
 from octavo.wire import mc
 
@@ -71,6 +72,7 @@ class Models:
         self._engines: dict[int, ServedEngine] = {}
         self._retiring: set[int] = set()
         self._gone: set[int] = set()
+        self._templates = template_helper()
         self._tokenizers: dict[int, asyncio.Task[Tokenizer]] = {}
 
     @property
@@ -81,7 +83,7 @@ class Models:
     async def prepare(self, load: int, tokenizer: str) -> Tokenizer:
         """Read the tokenizer of a load, once. Raises ``LoadFailed``."""
         if load not in self._tokenizers:
-            self._tokenizers[load] = asyncio.ensure_future(asyncio.to_thread(load_tokenizer, tokenizer))
+            self._tokenizers[load] = asyncio.ensure_future(asyncio.to_thread(load_tokenizer, tokenizer, self._templates))
         return await self._tokenizers[load]
 
     async def apply(self, table: Table) -> None:

@@ -6,8 +6,9 @@ The source comes from the model's own files, never from a request. It is rendere
 from collections.abc import Mapping
 from typing import Any
 
+from octavo.engine.helper import Helper
 from octavo.errors import InvalidRequest
-from octavo.text.rendering import Renderer
+from octavo.text.rendering import Renderer, template_helper
 
 # What a template may call by name, as far as the model has it.
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -19,12 +20,15 @@ _END_OF_FINAL_MESSAGE = "OCTAVO-END-OF-FINAL-MESSAGE "
 class ChatTemplate:
     """One model's template. One that is no valid Jinja does not keep the model from serving: it refuses every conversation."""
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """Nothing runs before ``start`` or the first ``render``. ``special_tokens``: texts by the names of ``SPECIAL_TOKENS``."""
+    def __init__(self, source: str, special_tokens: Mapping[str, str], helper: Helper | None = None) -> None:
+        """Nothing runs before ``start`` or the first ``render``. ``special_tokens``: texts by the names of ``SPECIAL_TOKENS``.
+
+        ``helper``: forks what renders it; one of its own if that is None.
+        """
         self.source = source
         self._special_tokens = dict(special_tokens)
         self._knows_developers = "developer" in source
-        self._renderer = Renderer(source)
+        self._renderer = Renderer(source, helper or template_helper())
 
     def start(self) -> None:
         """Have what renders started, so that the first conversation need not wait for it."""

@@ -11,6 +11,7 @@ from typing import Any
 import tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from octavo.engine.helper import Helper
 from octavo.errors import InvalidRequest, LoadFailed
 from octavo.models.gguf_file import GgufFile
 from octavo.text import gguf_tokenizer
@@ -101,18 +102,21 @@ class Tokenizer:
         return spelled
 
 
-def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a snapshot's folder, a ``tokenizer.json`` or a ``.gguf`` file. Raises ``LoadFailed``."""
+def load_tokenizer(path: str | Path, helper: Helper | None = None) -> Tokenizer:
+    """The tokenizer of a snapshot's folder, a ``tokenizer.json`` or a ``.gguf`` file. Raises ``LoadFailed``.
+
+    ``helper``: see ``ChatTemplate``.
+    """
     place = Path(path)
     if place.suffix == ".gguf":
-        return _from_gguf(place)
+        return _from_gguf(place, helper)
     file = place / "tokenizer.json" if place.is_dir() else place
     if not file.is_file():
         raise LoadFailed(f"The folder '{place.name}' has no tokenizer.json, which is where the tokenizer is read from.")
-    return _from_snapshot(file)
+    return _from_snapshot(file, helper)
 
 
-def _from_gguf(path: Path) -> Tokenizer:
+def _from_gguf(path: Path, helper: Helper | None) -> Tokenizer:
     metadata = GgufFile(path).metadata
     built = gguf_tokenizer.build(metadata)
     bos, eos = built.bos_token_id, built.eos_token_id
@@ -120,11 +124,11 @@ def _from_gguf(path: Path) -> Tokenizer:
     template = metadata.get("tokenizer.chat_template")
     ids = {"bos_token": bos, "eos_token": eos, "unk_token": built.unk_token_id, "pad_token": built.pad_token_id}
     special = {name: built.backend.id_to_token(i) or "" for name, i in ids.items() if i is not None}
-    chat = ChatTemplate(template, special) if isinstance(template, str) else None
+    chat = ChatTemplate(template, special, helper) if isinstance(template, str) else None
     return Tokenizer(built.backend, [] if eos is None else [eos], chat, special)
 
 
-def _from_snapshot(file: Path) -> Tokenizer:
+def _from_snapshot(file: Path, helper: Helper | None) -> Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare Exception for every mistake in the file
@@ -134,19 +138,21 @@ def _from_snapshot(file: Path) -> Tokenizer:
     if "add_bos_token" in config or "add_eos_token" in config:
         _wrap_prompts(backend, bos if config.get("add_bos_token") else None, eos if config.get("add_eos_token") else None)
     special = {name: _content(config[name]) for name in SPECIAL_TOKENS if config.get(name)}
-    return Tokenizer(backend, [] if eos is None else [eos], _chat_template(file.parent, config, special), special)
+    source = _chat_template(file.parent, config)
+    chat = ChatTemplate(source, special, helper) if source is not None else None
+    return Tokenizer(backend, [] if eos is None else [eos], chat, special)
 
 
-def _chat_template(folder: Path, config: dict[str, Any], special: Mapping[str, str]) -> ChatTemplate | None:
-    """The template of ``chat_template.jinja`` or else of the configuration, which may have several and then a default."""
+def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
+    """The source of ``chat_template.jinja`` or else of the configuration, which may have several and then a default."""
     file = folder / "chat_template.jinja"
     source = config.get("chat_template")
     if file.is_file():
-        source = file.read_text(errors="replace")
-    elif isinstance(source, list):
+        return file.read_text(errors="replace")
+    if isinstance(source, list):
         named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
         source = named.get("default")
-    return ChatTemplate(source, special) if isinstance(source, str) else None
+    return source if isinstance(source, str) else None
 
 
 def _wrap_prompts(backend: tokenizers.Tokenizer, bos: int | None, eos: int | None) -> None:

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
+import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -13,7 +16,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from octavo.errors import InvalidRequest
 from octavo.text.chat_template import ChatTemplate
+from octavo.text.rendering import template_helper
 from octavo.text.tokenizer import load_tokenizer
+
+HELPER = template_helper()
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}
 CHAT = [
@@ -43,10 +49,14 @@ TEMPLATES = {
 }
 
 
+def template_of(source, special_tokens):
+    return ChatTemplate(source, special_tokens, HELPER)
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_renders_as_in_transformers(name):
     (expected,), _ = render_jinja_template([CHAT], chat_template=TEMPLATES[name], add_generation_prompt=True, **SPECIAL)
-    assert ChatTemplate(TEMPLATES[name], SPECIAL).render(CHAT) == expected
+    assert template_of(TEMPLATES[name], SPECIAL).render(CHAT) == expected
 
 
 def test_the_demo_models_template_comes_from_its_file(tokenizer):
@@ -77,7 +87,7 @@ def test_the_demo_models_template_comes_from_its_file(tokenizer):
 )
 def test_what_a_template_refuses_or_fails_at_is_told_in_a_sentence(source, text):
     with pytest.raises(InvalidRequest) as caught:
-        ChatTemplate(source, {}).render(CHAT)
+        template_of(source, {}).render(CHAT)
     assert str(caught.value).startswith(text)
     assert len(str(caught.value)) < 250
 
@@ -135,24 +145,35 @@ GROWING = [
 
 @pytest.mark.parametrize("source", [*ENDLESS, *GROWING])
 def test_a_template_that_has_no_end_is_ended(source):
-    template = ChatTemplate(source, {})
+    template = template_of(source, {})
     with pytest.raises(InvalidRequest, match="takes more than 1 s, 256 MiB of memory or 16777216 characters"):
         template.render(CHAT)
-    assert ChatTemplate("{{ messages | length }}", {}).render(CHAT) == "4"
+    assert template_of("{{ messages | length }}", {}).render(CHAT) == "4"
 
 
 def test_a_template_that_was_ended_renders_again():
-    template = ChatTemplate("{% if messages[0].role == 'evil' %}{{ 'x' * 10 ** 9 }}{% endif %}{{ 'ü' * (messages | length) }}", {})
+    template = template_of("{% if messages[0].role == 'evil' %}{{ 'x' * 10 ** 9 }}{% endif %}{{ 'ü' * (messages | length) }}", {})
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="takes more than"):
             template.render([{"role": "evil", "content": ""}])
         assert template.render(CHAT) == "üüüü"
 
 
-def test_processes_that_somebody_ends_are_replaced():
-    template = ChatTemplate("{{ messages | length }}", {})
+def helpers():
+    return {child for child in psutil.Process().children() if child.name() == "octavo-template"}
+
+
+def alone(source):
+    """A template with a helper of its own, and that."""
+    before = helpers()
+    template = ChatTemplate(source, {}, template_helper())
     assert template.render(CHAT) == "4"
-    (helper,) = (child for child in psutil.Process().children() if child.name() == "octavo-template")
+    (helper,) = helpers() - before
+    return template, helper
+
+
+def test_processes_that_somebody_ends_are_replaced():
+    template, helper = alone("{{ messages | length }}")
     gone = [*helper.children(), helper]
     for process in gone:
         process.kill()
@@ -160,26 +181,41 @@ def test_processes_that_somebody_ends_are_replaced():
     assert template.render(CHAT) == "4"
 
 
+def test_who_waits_for_a_helper_that_is_killed_is_answered_by_the_next():
+    template, helper = alone("{{ messages | length }}")
+    (idle,) = helper.children()
+    helper.suspend()
+    idle.kill()
+    psutil.wait_procs([idle], timeout=30)
+    answers = []
+    asker = threading.Thread(target=lambda: answers.append(template.render(CHAT)))
+    asker.start()
+    deadline = time.monotonic() + 30
+    while not any(frame.f_code.co_name == "poll" for frame, _ in traceback.walk_stack(sys._current_frames()[asker.ident])):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    helper.kill()
+    asker.join(30)
+    assert answers == ["4"]
+
+
 def test_threads_do_not_wait_for_one_another_and_get_their_own_texts():
-    template = ChatTemplate("{% for i in range(n) %}{% endfor %}{{ n }}", {})
+    template = template_of("{% for i in range(n) %}{% endfor %}{{ n }}", {})
     with ThreadPoolExecutor(4) as threads:
         texts = list(threads.map(lambda n: template.render(CHAT, {"n": n}), range(200)))
     assert texts == [str(n) for n in range(200)]
 
 
-def test_a_process_ends_with_its_template():
-    ChatTemplate("", {}).start()
-    (helper,) = (child for child in psutil.Process().children() if child.name() == "octavo-template")
-    before = helper.children()
-    template = ChatTemplate("{{ messages | length }}", {})
-    template.render(CHAT)
-    (process,) = set(helper.children()) - set(before)
+def test_a_process_ends_with_its_template_and_a_helper_with_its_last():
+    template, helper = alone("{{ messages | length }}")
+    (process,) = helper.children()
     del template
-    process.wait(timeout=30)
+    psutil.wait_procs([process, helper], timeout=30)
+    assert not process.is_running() and not helper.is_running()
 
 
 def test_variables_reach_the_template_and_cannot_hide_the_messages():
-    template = ChatTemplate(
+    template = template_of(
         "{{ enable_thinking }}{{ tools }}{{ add_generation_prompt }}{{ bos_token }}{{ messages | length }}", SPECIAL
     )
     variables = {"enable_thinking": False, "tools": [1], "messages": [], "bos_token": "x"}
@@ -192,15 +228,15 @@ def test_the_final_message_is_continued_as_in_transformers(trim, content):
     source = "{% for m in messages %}<{{ m.role }}>{{ m.content" + trim + " }}</s>{% endfor %}"
     chat = [*CHAT[:2], {"role": "assistant", "content": content}]
     (expected,), _ = render_jinja_template([chat], chat_template=source, continue_final_message=True, **SPECIAL)
-    assert ChatTemplate(source, SPECIAL).render(chat, continue_final_message=True) == expected
+    assert template_of(source, SPECIAL).render(chat, continue_final_message=True) == expected
 
 
 def test_what_leaves_the_final_message_out_cannot_continue_it():
     with pytest.raises(InvalidRequest, match="leaves the final message out"):
-        ChatTemplate("{{ messages[0].content }}", {}).render(CHAT, continue_final_message=True)
+        template_of("{{ messages[0].content }}", {}).render(CHAT, continue_final_message=True)
 
 
 def test_developers_are_the_system_to_a_template_that_does_not_know_them():
     chat = [{"role": "developer", "content": "Be brief."}]
-    assert ChatTemplate("{{ messages[0].role }}", {}).render(chat) == "system"
-    assert ChatTemplate("{# developer #}{{ messages[0].role }}", {}).render(chat) == "developer"
+    assert template_of("{{ messages[0].role }}", {}).render(chat) == "system"
+    assert template_of("{# developer #}{{ messages[0].role }}", {}).render(chat) == "developer"
