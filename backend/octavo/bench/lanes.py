@@ -1,26 +1,22 @@
-"""``Lane``: one request after the other whose answers stream, over each door of a server. Knows the wire only."""
+"""``Lane``: one request after the other whose answers stream, and those over OpenAI's API. Knows the wire only."""
 
 import asyncio
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-import grpc
 import httptools
 import msgspec
 
 from octavo.wire import pb
 
-STREAM_INFER = "/inference.GRPCInferenceService/ModelStreamInfer"
 COMPLETIONS = "/v1/completions"
 WORDS = (
     *("time", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state"),
     *("family", "student", "group", "country", "problem", "hand", "part", "place"),
 )
-LAST = b"triton_final_response\x12\x02\x08\x01"
 
 
 class Door(StrEnum):
@@ -58,13 +54,12 @@ class Message(NamedTuple):
 
 
 class Lane(ABC):
-    """One request after the other. ``requests`` has the messages of each that ended."""
+    """One request after the other."""
 
     def __init__(self, number: int) -> None:
         """The prompt and the id are its own."""
         self.prompt = " " + " ".join(WORDS[number % len(WORDS) :] + WORDS[: number % len(WORDS)])
         self.id = f"lane-{number}"
-        self.requests: list[list[Message]] = []
 
     async def run(self, until: float) -> None:
         """None is begun after ``until`` (``time.monotonic``)."""
@@ -78,6 +73,10 @@ class Lane(ABC):
     @abstractmethod
     def close(self) -> None:
         """End it."""
+
+    @abstractmethod
+    def answers(self) -> list[list[Message]]:
+        """The messages of each request that ended."""
 
     @abstractmethod
     def text_of(self, message: Message) -> bytes:
@@ -97,43 +96,6 @@ class Lane(ABC):
         return arrivals
 
 
-class GrpcLane(Lane):
-    """One stream of ``ModelStreamInfer``."""
-
-    def __init__(self, number: int, job: Job, channel: grpc.aio.Channel) -> None:
-        """Open it."""
-        super().__init__(number)
-        self._data = infer_request(job, self.prompt, self.id)
-        self._channel = channel  # which closes when nobody has it any more
-        self._call = channel.stream_stream(STREAM_INFER)()
-
-    async def ask(self) -> None:
-        """One request, to its last message."""
-        clock, read = time.monotonic, self._call.read
-        messages: list[Message] = []
-        await self._call.write(self._data)
-        while True:
-            data = await read()
-            if data is grpc.aio.EOF:
-                raise RuntimeError(f"The stream ended with {await self._call.code()}: {await self._call.details()}")
-            messages.append(Message(clock(), data))
-            if LAST in data:
-                break
-        self.requests.append(messages)
-
-    def close(self) -> None:
-        """End it."""
-        self._call.cancel()
-
-    def text_of(self, message: Message) -> bytes:
-        """The text of a response, which is its only tensor."""
-        parsed = pb.ModelStreamInferResponse.FromString(message.data)
-        response = parsed.infer_response
-        if parsed.error_message or response.id != self.id or len(response.raw_output_contents) != 1:
-            raise RuntimeError(f"Not an answer to {self.id}: {str(parsed)[:500]}")
-        return response.raw_output_contents[0][4:]
-
-
 class OpenAiLane(Lane, asyncio.Protocol):
     """One connection on which a completion after the other is streamed. A message is an event with text."""
 
@@ -145,6 +107,7 @@ class OpenAiLane(Lane, asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._parts: list[Message] = []
+        self._replies: list[list[Message]] = []
         self._ended: asyncio.Future[None]
 
     async def ask(self) -> None:
@@ -155,12 +118,19 @@ class OpenAiLane(Lane, asyncio.Protocol):
         self._parts, self._ended = [], loop.create_future()
         self._transport.write(self._data)
         await self._ended
-        self.requests.append([Message(at, data) for at, part in self._parts for data in part.split(b"\n\n") if b'"text":' in data])
+        self._replies.append(self._parts)
 
     def close(self) -> None:
         """End it."""
         if self._transport is not None:
             self._transport.abort()
+
+    def answers(self) -> list[list[Message]]:
+        """The events with text of each request that ended."""
+        return [
+            [Message(at, data) for at, part in parts for data in part.split(b"\n\n") if b'"text":' in data]
+            for parts in self._replies
+        ]
 
     def text_of(self, message: Message) -> bytes:
         """The text of an event's only choice."""
@@ -213,12 +183,3 @@ def completion_request(job: Job, prompt: str, request_id: str) -> bytes:
     body = msgspec.json.encode({"model": job.model, "prompt": prompt, **wish})
     head = f"POST {COMPLETIONS} HTTP/1.1\r\nhost: {job.address}\r\nx-request-id: {request_id}\r\n"
     return f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
-
-
-def open_lanes(job: Job) -> Sequence[Lane]:
-    """Open all streams."""
-    if job.door is Door.OPENAI:
-        return [OpenAiLane(number, job) for number in range(job.lanes)]
-    options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(job.address, options=options) for _ in range(job.connections)]
-    return [GrpcLane(number, job, channels[number % job.connections]) for number in range(job.lanes)]

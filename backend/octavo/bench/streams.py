@@ -5,15 +5,18 @@ counts begins and ends, and then what it saw. Messages are kept as bytes and rea
 """
 
 import asyncio
+import gc
 import os
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 import uvloop
 
-from octavo.bench.lanes import Job, open_lanes
+from octavo.bench.grpc_lanes import GrpcConnection, GrpcLane
+from octavo.bench.lanes import Door, Job, Lane, OpenAiLane
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +33,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 async def hold(job: Job) -> None:
     """Open the streams, use each once, say so, and keep them open until this process is ended."""
-    lanes = open_lanes(job)
+    lanes = await open_lanes(job)
     await asyncio.gather(*(lane.ask() for lane in lanes))
     print("begin", flush=True)
     await asyncio.get_running_loop().create_future()
@@ -38,7 +41,7 @@ async def hold(job: Job) -> None:
 
 async def run(job: Job) -> Seen:
     """Do ``job``."""
-    lanes = open_lanes(job)
+    lanes = await open_lanes(job)
     start = time.monotonic() + job.warm_up
     end = start + job.seconds
     loop = asyncio.get_running_loop()
@@ -47,7 +50,7 @@ async def run(job: Job) -> Seen:
     await asyncio.gather(*(lane.run(end) for lane in lanes))
     for lane in lanes:
         lane.close()
-    answers = [(lane.arrivals(messages), messages) for lane in lanes for messages in lane.requests]
+    answers = [(lane.arrivals(messages), messages) for lane in lanes for messages in lane.answers()]
     short = [len(arrivals) for arrivals, _ in answers if len(arrivals) != job.tokens]
     if short:
         raise RuntimeError(f"Answers of {job.tokens} tokens had {short[:5]} instead.")
@@ -57,6 +60,15 @@ async def run(job: Job) -> Seen:
         tokens=sum(start <= at < end for arrivals, _ in answers for at in arrivals),
         arrivals=[arrivals for arrivals, _ in answers if start <= arrivals[0]],
     )
+
+
+async def open_lanes(job: Job) -> Sequence[Lane]:
+    """Open all streams."""
+    if job.door is Door.OPENAI:
+        return [OpenAiLane(number, job) for number in range(job.lanes)]
+    connections = [GrpcConnection(job.address) for _ in range(job.connections)]
+    await asyncio.gather(*(connection.connect() for connection in connections))
+    return [GrpcLane(number, job, connections[number % job.connections]) for number in range(job.lanes)]
 
 
 async def report(job: Job) -> None:
@@ -69,6 +81,7 @@ async def report(job: Job) -> None:
 def main() -> None:
     """Do the job on the standard input."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    gc.disable()  # nothing is in cycles, and a pause would count as the server's
     uvloop.run(hold(job) if job.idle else report(job))
 
 
