@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import zmq
@@ -69,8 +69,7 @@ class EngineClient:
     def fail_all(self, error: OctavoError) -> None:
         """The engine has died: end every open request with ``error`` and refuse new ones with it."""
         self._failure = frame = ErrorFrame.of(error)
-        for request_id in list(self._sinks):
-            self._deliver(EngineOutput(request_id, finish=FinishReason.ERROR, error=frame))
+        self._deliver([EngineOutput(request_id, finish=FinishReason.ERROR, error=frame) for request_id in self._sinks])
 
     def close(self) -> None:
         """Disconnect; the engine aborts what is open, and no sink is called any more."""
@@ -106,18 +105,16 @@ class EngineClient:
             except zmq.Again:
                 self._at_once = 1
                 return
-            for output in self._decoder.decode(frame):
-                self._deliver(output)
+            self._deliver(self._decoder.decode(frame))
         self._at_once = min(2 * self._at_once, FRAMES_PER_TURN)
         self._loop.call_soon(self._read)
 
-    def _deliver(self, output: EngineOutput) -> None:
-        sink = self._sinks.get(output.id)
-        if sink is None:
-            return
-        if output.finish is not None:
-            del self._sinks[output.id]
-        try:
-            sink(output)
-        except Exception:
-            log.exception("A sink failed on an output of its request")
+    def _deliver(self, outputs: Iterable[EngineOutput]) -> None:
+        sinks = self._sinks
+        for output in outputs:
+            sink = sinks.get(output.id) if output.finish is None else sinks.pop(output.id, None)
+            if sink is not None:
+                try:
+                    sink(output)
+                except Exception:
+                    log.exception("A sink failed on an output of its request")

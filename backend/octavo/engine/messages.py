@@ -52,7 +52,7 @@ class EngineRequest(msgspec.Struct, frozen=True, array_like=True):
     bad_words: list[list[int]] = []
 
 
-class EngineOutput(msgspec.Struct, frozen=True, array_like=True):
+class EngineOutput(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one step made for one request: 0 or more new tokens, and the end if it came.
 
     The token that stopped the request (end of sequence or a stop token) is the last of ``token_ids``, and

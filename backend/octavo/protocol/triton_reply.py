@@ -57,12 +57,12 @@ class TritonReply:
         request = call.request
         self._prompts = prompts = len(request.prompts)
         self._head = pb.ModelInferResponse(model_name=request.model, model_version=str(request.version), id=call.id)
-        self._starts = {final: _start_of(self._head, final) for final in (False, True)}
         for name in call.outputs:
             shape = [prompts] if name == "num_input_tokens" else [prompts * request.sampling.n]
             self._head.outputs.add(name=name, datatype=_DATATYPES[name], shape=shape)
-        self._outputs = pb.ModelInferResponse(outputs=self._head.outputs).SerializeToString()
         self._varying = [(place, name) for place, name in enumerate(call.outputs) if name in _VARYING]
+        outputs = b"" if self._varying else pb.ModelInferResponse(outputs=self._head.outputs).SerializeToString()
+        self._starts = {final: _start_of(self._head, final) + outputs for final in (False, True)}
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
         """The reply to ``ModelInfer``; ``chunk`` must be the whole answer."""
@@ -72,7 +72,9 @@ class TritonReply:
 
     def streamed(self, chunk: GenerateChunk) -> bytes:
         """One message of a stream, a serialized ``ModelStreamInferResponse``."""
-        parts = [self._starts[chunk.final], self._described(chunk)]
+        parts = [self._starts[chunk.final]]
+        if self._varying:
+            parts.append(self._described(chunk))
         for name in self._call.outputs:
             output = self._output(name, chunk)
             parts += (_RAW_CONTENTS, varint(len(output)), output)
@@ -81,8 +83,6 @@ class TritonReply:
 
     def _described(self, chunk: GenerateChunk) -> bytes:
         """The field ``outputs``, which changes with the number of tokens alone."""
-        if not self._varying:
-            return self._outputs
         outputs = pb.ModelInferResponse(outputs=self._head.outputs)
         self._shape(outputs, chunk)
         return outputs.SerializeToString()
@@ -101,7 +101,7 @@ class TritonReply:
         samples = chunk.samples
         match name:
             case "text_output":
-                data = _strings(self._texts(samples))
+                data = self._texts(samples)
             case "finish_reason":
                 data = _strings(str(sample.finish_reason) for sample in samples)
             case "cumulative_logprob" | "cum_log_probs":
@@ -120,12 +120,15 @@ class TritonReply:
                 data = data_of(name, chunk, self._prompts)
         return data
 
-    def _texts(self, samples: Sequence[SampleDelta]) -> list[str]:
+    def _texts(self, samples: Sequence[SampleDelta]) -> bytes:
         """The new text of each sample, at first with what stands before it."""
-        prefixes, self._prefixes = self._prefixes, ()
-        if not prefixes:
-            return [sample.text for sample in samples]
-        return [prefix + sample.text for prefix, sample in zip(prefixes, samples, strict=True)]
+        if self._prefixes:
+            prefixes, self._prefixes = self._prefixes, ()
+            return _strings(prefix + sample.text for prefix, sample in zip(prefixes, samples, strict=True))
+        if len(samples) > 1:
+            return _strings(sample.text for sample in samples)
+        text = samples[0].text.encode()
+        return _LENGTH.pack(len(text)) + text
 
     def _logprobs(self, sample: SampleDelta) -> str:
         """vllm_backend's JSON: a list with an object per new token, keyed by token id."""

@@ -51,12 +51,42 @@ class Arrival(NamedTuple):
 class _Progress:
     """What was counted of a generation that is open. ``responses`` were taken, the last of them at ``responded_at``."""
 
+    __slots__ = ("arrival", "responded_at", "responded_output", "responses", "started", "tokens")
+
     def __init__(self, arrival: Arrival) -> None:
         self.arrival = arrival
         self.started = False
         self.tokens = self.responses = 0
         self.responded_at: float | None = None
         self.responded_output = 0.0
+
+    def count_tokens(self, generation: Generation, counters: Counters) -> None:
+        """Those that have come since the last time."""
+        tokens = generation.num_generation_tokens
+        counters.generation_tokens += tokens - self.tokens
+        self.tokens = tokens
+
+    def count_response(self, generation: Generation, counters: Counters, now: float) -> None:
+        """A response is computed from the one before it on, the first of all from when the engine began."""
+        began, made = self.responded_at, generation.output_seconds
+        if began is None:
+            began = (generation.submitted_at or generation.arrived_at) + (generation.queue_seconds or 0.0)
+        text = made - self.responded_output
+        compute = max(0.0, now - began - text)
+        place, error = counters.response(self.responses), generation.error
+        if error is None:
+            place.success += 1
+            place.compute += compute
+            place.text += text
+        elif isinstance(error, Cancelled):
+            place.cancel += 1
+            place.cancelled += compute + text
+        else:
+            place.fail += 1
+            place.failed_compute += compute
+            place.failed_text += text
+        self.responses += 1
+        self.responded_at, self.responded_output = now, made
 
 
 class ServedEngine(Observer):
@@ -135,25 +165,27 @@ class ServedEngine(Observer):
         """Count tokens that came together as if they had come one after the other."""
         counters = self._counters()
         counters.inter_token_latency.observe(seconds / count, count)
-        self._count_tokens(generation, counters)
+        progress = self._open.get(generation)
+        if progress is not None:
+            progress.count_tokens(generation, counters)
 
     def responded(self, generation: Generation) -> None:
         """Count a piece of an answer."""
         progress = self._open.get(generation)
         if progress is not None:
-            self._count_response(generation, progress, time.monotonic())
+            progress.count_response(generation, self._counters(), time.monotonic())
 
     def finished(self, generation: Generation) -> None:
         """Count the request as a whole, and its last piece."""
         counters = self._counters()
-        self._count_tokens(generation, counters)
-        progress = self._open.pop(generation, _Progress(Arrival(generation.arrived_at)))
+        progress = self._open.pop(generation, None) or _Progress(Arrival(generation.arrived_at))
+        progress.count_tokens(generation, counters)
         assert generation.finished_at is not None
         if generation.error is None:
             _count_success(counters, generation, progress.arrival.at)
         else:
             count_failure(counters, generation.error, generation.finished_at - progress.arrival.at)
-        self._count_response(generation, progress, generation.finished_at)
+        progress.count_response(generation, counters, generation.finished_at)
         counters.request_latency.observe(generation.finished_at - generation.arrived_at)
         counters.samples.observe(generation.request.sampling.n)
         if progress.arrival.trace is not None:
@@ -161,36 +193,6 @@ class ServedEngine(Observer):
         if log.isEnabledFor(logging.DEBUG):
             _log_end(generation, generation.finished_at - progress.arrival.at)
         self._release_if_done()
-
-    def _count_response(self, generation: Generation, progress: _Progress, now: float) -> None:
-        """A response is computed from the one before it on, the first of all from when the engine began."""
-        began = progress.responded_at
-        if began is None:
-            began = (generation.submitted_at or generation.arrived_at) + (generation.queue_seconds or 0.0)
-        made = generation.output_seconds
-        text = made - progress.responded_output
-        compute = max(0.0, now - began - text)
-        place, error = self._counters().response(progress.responses), generation.error
-        if error is None:
-            place.success += 1
-            place.compute += compute
-            place.text += text
-        elif isinstance(error, Cancelled):
-            place.cancel += 1
-            place.cancelled += compute + text
-        else:
-            place.fail += 1
-            place.failed_compute += compute
-            place.failed_text += text
-        progress.responses += 1
-        progress.responded_at, progress.responded_output = now, made
-
-    def _count_tokens(self, generation: Generation, counters: Counters) -> None:
-        progress = self._open.get(generation)
-        if progress is not None:
-            tokens = generation.num_generation_tokens
-            counters.generation_tokens += tokens - progress.tokens
-            progress.tokens = tokens
 
     def _release_if_done(self) -> None:
         if self._released is not None and not self._open:

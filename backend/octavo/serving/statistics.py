@@ -111,11 +111,12 @@ class Counters(msgspec.Struct):
 
     def response(self, place: int) -> ResponseCounters:
         """The counters of responses at ``place``; those that come after all that are counted have none that are kept."""
-        if place >= MAX_RESPONSES:
-            return ResponseCounters()
-        while place >= len(self.responses):
-            self.responses.append(ResponseCounters())
-        return self.responses[place]
+        responses = self.responses
+        if place >= len(responses):
+            if place >= MAX_RESPONSES:
+                return ResponseCounters()
+            responses += [ResponseCounters() for _ in range(place + 1 - len(responses))]
+        return responses[place]
 
     def add(self, other: "Counters") -> None:
         """Count all that ``other`` has counted."""

@@ -18,7 +18,7 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True, markers: Collection[str] = ()) -> None:
         """Start an empty text. ``markers``: special tokens that are in it all the same."""
-        self._tokenizer = tokenizer
+        self._tokenizer, self._whole_texts = tokenizer, tokenizer.whole_texts
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset[int]()
         self._skipped -= {tokenizer.special_id(marker) for marker in markers}
         self._decoder = _new_decoder("replace")
@@ -29,7 +29,7 @@ class Detokenizer:
         if token_id in self._skipped:
             return ""
         if not self._unfinished:
-            whole = self._tokenizer.whole_text(token_id)
+            whole = self._whole_texts[token_id]
             if whole is not None:
                 return whole
         text = self._decoder.decode(self._tokenizer.token_bytes(token_id))

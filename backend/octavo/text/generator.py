@@ -17,6 +17,7 @@ from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.engine.client import EngineClient
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, TokenLogprobs
 from octavo.errors import Cancelled, OctavoError, internal
+from octavo.sampling import SamplingParams
 from octavo.structured_outputs import Thoughts
 from octavo.text.admission import Admission
 from octavo.text.backlog import Backlog
@@ -80,6 +81,7 @@ class Generation:
         self._client = client
         self._samples = samples
         self._observer = observer
+        self._streamed, self._logprobs = request.stream, request.sampling.logprobs or 0
         self._backlog = backlog if request.stream else None
         self._unread_bytes = 0
         self._open: dict[int, tuple[Sample, int]] = {}
@@ -113,10 +115,20 @@ class Generation:
         self.prompt_token_ids = prompt_token_ids
         for number, sample in enumerate(self._samples):
             prompt, index = divmod(number, self.request.sampling.n)
-            request = _engine_request(self._client.next_id(), self.request, prompt_token_ids[prompt], index)
-            request = msgspec.structs.replace(request, thoughts=thoughts[prompt], bad_words=bad_words)
-            self._client.submit(request, self._take_in)
-            self._open[request.id] = sample, prompt
+            request = self.request
+            asked = EngineRequest(
+                self._client.next_id(),
+                prompt_token_ids[prompt],
+                _engine_sampling(request.sampling, index),
+                index,
+                request.priority,
+                request.queue_timeout,
+                request.cache_salt,
+                thoughts[prompt],
+                bad_words,
+            )
+            self._client.submit(asked, self._take_in)
+            self._open[asked.id] = sample, prompt
         self.submitted_at = time.monotonic()
 
     def cancel(self) -> None:
@@ -155,72 +167,73 @@ class Generation:
 
         Must not be called again after the final chunk or an error.
         """
-        if not self._ready():
+        fresh, over = self._fresh and self._streamed, self.finished_at is not None
+        if not fresh and not over:
             return None
-        if self.error is not None and not (self.request.stream and self._fresh):
+        if self.error is not None and not fresh:
             self._read_to_end = True
             raise self.error
-        return self._next_chunk()
-
-    def _let_go(self) -> None:
+        self._fresh = False
+        self._read_to_end = over and self.error is None
+        if not over:
+            self._observer.responded(self)
         if self._backlog is not None:
             self._backlog.take(self._unread_bytes)
             self._unread_bytes = 0
-
-    def _ready(self) -> bool:
-        return self.over or (self.request.stream and self._fresh)
-
-    def _next_chunk(self) -> GenerateChunk:
-        self._fresh = False
-        self._read_to_end = self.over and self.error is None
-        if not self.over:
-            self._observer.responded(self)
-        self._let_go()
-        logprobs, self._prompt_logprobs = self._prompt_logprobs, {}
         return GenerateChunk(
-            samples=[sample.take() for sample in self._samples],
-            final=self._read_to_end,
-            prompt_token_ids=self.prompt_token_ids,
-            num_cached_tokens=self.num_cached_tokens,
-            prompt_logprobs=[logprobs.get(prompt) for prompt in range(len(self._cached))] if logprobs else None,
+            [sample.take() for sample in self._samples],
+            self._read_to_end,
+            self.prompt_token_ids,
+            self._num_cached,
+            self._take_prompt_logprobs() if self._prompt_logprobs else None,
         )
+
+    def _take_prompt_logprobs(self) -> list[list[TokenLogprobs | None] | None]:
+        logprobs, self._prompt_logprobs = self._prompt_logprobs, {}
+        return [logprobs.get(prompt) for prompt in range(len(self._cached))]
 
     def _take_in(self, output: EngineOutput) -> None:
         """The engine client's sink. What fails here is a bug of ours, and the reader must not wait for ever."""
         try:
-            self._read(output)
+            if output.id not in self._open:
+                return
+            if output.error is None:
+                self._read(output)
+            else:
+                self.fail(output.error.exception())
         except Cancelled as error:
             self.fail(error)
         except Exception as error:
             self.fail(internal(error, log, self.request.id))
 
     def _read(self, output: EngineOutput) -> None:
-        if output.id not in self._open:
-            return
         sample, prompt = self._open[output.id]
-        now = time.monotonic()
-        if output.error is not None:
-            self.fail(output.error.exception())
-            return
+        now, before, count = time.monotonic(), sample.num_tokens, len(output.token_ids)
         if output.queue_seconds is not None:
             self._note_start(output, prompt)
-        if output.token_ids:
-            self._note_time(sample, len(output.token_ids), now)
-        if output.token_ids or output.finish is not None:
+        if count:
+            if sample.last_output_at is None:
+                self._note_first(now)
+            else:
+                self._observer.next_tokens(self, now - sample.last_output_at, count)
+            sample.last_output_at = now
+            if self._backlog is not None:
+                self._unread_bytes += self._backlog.add(count, self._logprobs)
+        if count or output.finish is not None:
             self._fresh = True
-        before = sample.num_tokens
-        if self._backlog is not None:
-            self._unread_bytes += self._backlog.add(len(output.token_ids), self.request.sampling.logprobs or 0)
         if sample.add(output):
             self._client.abort(output.id)
-        self.output_seconds += time.monotonic() - now
         self.num_generation_tokens += sample.num_tokens - before
         if sample.finish_reason is not None:
             del self._open[output.id]
+        self.output_seconds += time.monotonic() - now
         if not self._open:
             self._finish()
-        elif self._fresh and self.request.stream:
-            self._tell()
+        elif self._fresh and self._streamed:
+            if len(self._samples) == 1:
+                self._heard()
+            else:
+                self._tell_soon()
 
     def _note_start(self, output: EngineOutput, prompt: int) -> None:
         self.queue_seconds = max(output.queue_seconds or 0.0, self.queue_seconds or 0.0)
@@ -230,19 +243,13 @@ class Generation:
         if output.prompt_logprobs is not None:
             self._prompt_logprobs[prompt] = output.prompt_logprobs
 
-    def _note_time(self, sample: Sample, count: int, now: float) -> None:
-        if sample.last_output_at is not None:
-            self._observer.next_tokens(self, now - sample.last_output_at, count)
-        else:
-            self.first_token_at = self.first_token_at or now
-            self._observer.first_token(self, now - self.arrived_at)
-        sample.last_output_at = now
+    def _note_first(self, now: float) -> None:
+        self.first_token_at = self.first_token_at or now
+        self._observer.first_token(self, now - self.arrived_at)
 
-    def _tell(self) -> None:
+    def _tell_soon(self) -> None:
         """There is more to take. What a step made for several samples is told of once."""
-        if len(self._samples) == 1:
-            self._heard()
-        elif not self._telling:
+        if not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell_now)
 
@@ -334,9 +341,9 @@ def _wake(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-def _engine_request(request_id: int, request: GenerateRequest, prompt_token_ids: list[int], index: int) -> EngineRequest:
-    """Sample ``index`` of ``request``; what only the text side needs is left out."""
-    sampling = msgspec.structs.replace(
-        request.sampling, n=1, stop=(), bad_words=(), prompt_logprobs=request.sampling.prompt_logprobs if index == 0 else None
-    )
-    return EngineRequest(request_id, prompt_token_ids, sampling, index, request.priority, request.queue_timeout, request.cache_salt)
+def _engine_sampling(sampling: SamplingParams, index: int) -> SamplingParams:
+    """How sample ``index`` is drawn; what only the text side needs is left out."""
+    prompt_logprobs = sampling.prompt_logprobs if index == 0 else None
+    if (sampling.n, sampling.stop, sampling.bad_words, sampling.prompt_logprobs) == (1, (), (), prompt_logprobs):
+        return sampling
+    return msgspec.structs.replace(sampling, n=1, stop=(), bad_words=(), prompt_logprobs=prompt_logprobs)

@@ -71,7 +71,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Reasoning | None = None
 
 
-class SampleDelta(msgspec.Struct, frozen=True):
+class SampleDelta(msgspec.Struct, frozen=True, gc=False):
     """What is new in one sample since the last chunk. ``finish_reason`` is vLLM's name, None while it goes on.
 
     ``cumulative_logprob``: sum over all tokens of the sample so far, None unless logprobs were asked for.
@@ -86,7 +86,7 @@ class SampleDelta(msgspec.Struct, frozen=True):
     logprobs: list[TokenLogprobs] | None = None
 
 
-class GenerateChunk(msgspec.Struct, frozen=True):
+class GenerateChunk(msgspec.Struct, frozen=True, gc=False):
     """The next piece of an answer: one delta per sample, all of the first prompt's before those of the second.
 
     Exactly one chunk of a request, the last, is ``final``. ``prompt_token_ids`` has a list per prompt; so has

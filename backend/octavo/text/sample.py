@@ -56,16 +56,13 @@ class Sample:
 
     def take(self) -> SampleDelta:
         """All that is new, which is then forgotten."""
-        delta = SampleDelta(
-            "".join(self._text),
-            self._token_ids,
-            self.finish_reason,
-            self.stop_reason,
-            self._cumulative,
-            None if self._cumulative is None else self._logprobs,
-        )
-        self._text, self._token_ids, self._logprobs = [], [], []
-        return delta
+        logprobs = None
+        if self._cumulative is not None:
+            logprobs, self._logprobs = self._logprobs, []
+        text, token_ids = "".join(self._text), self._token_ids
+        self._text.clear()
+        self._token_ids = []
+        return SampleDelta(text, token_ids, self.finish_reason, self.stop_reason, self._cumulative, logprobs)
 
     def _read(self, output: EngineOutput) -> int:
         """Turn the ids into text; the number of ids up to the end that a stop string may have set."""
@@ -73,6 +70,9 @@ class Sample:
             return len(output.token_ids)
         silent = output.stop_token_id is not None and not self._sampling.include_stop_str_in_output
         spoken = output.token_ids[:-1] if silent else output.token_ids
+        if self._stops is None:
+            self._text += map(self._detokenizer.push, spoken)
+            return len(output.token_ids)
         for number, token_id in enumerate(spoken, start=1):
             if self._show(self._detokenizer.push(token_id), self.num_tokens + number > self._sampling.min_tokens):
                 return number

@@ -4,7 +4,7 @@ Loads from a Hugging Face snapshot (``tokenizer.json``) or from a GGUF file's me
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Tokenizer:
     ``longest_token``: the most characters that one token can stand for, so a text of n has at least n / longest_token.
     ``chat_template``: how a conversation is spelled, None if the model does not say.
     ``special_tokens``: texts by the names of ``SPECIAL_TOKENS``, as far as the model has them.
+    ``whole_texts``: each token's own text if it stands for whole characters, else None.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Tokenizer:
         self.backend = backend
         self._spelling = spelling
         self._bytes: dict[int, bytes] = {}
-        self._whole: dict[int, str | None] = {}
+        self.whole_texts: Mapping[int, str | None] = _WholeTexts(self.token_bytes)
         self.eos_token_ids = tuple(eos_token_ids)
         self.chat_template = chat_template
         self.special_tokens = dict(special_tokens or {})
@@ -75,24 +76,10 @@ class Tokenizer:
         """The text of some tokens, special ones included; parts of a character show as U+FFFD."""
         return b"".join(map(self.token_bytes, token_ids)).decode(errors="replace")
 
-    def whole_text(self, token_id: int) -> str | None:
-        """A token's own text if it stands for whole characters."""
-        try:
-            return self._whole[token_id]
-        except KeyError:
-            return self._spell(token_id)
-
     def special_id(self, text: str) -> int | None:
         """The id of a special token, None if ``text`` is none."""
         token_id = self.backend.token_to_id(text)
         return token_id if token_id in self.special_ids else None
-
-    def _spell(self, token_id: int) -> str | None:
-        text = self.token_text(token_id)
-        whole = text if text.encode() == self.token_bytes(token_id) else None
-        if token_id in self._bytes:
-            self._whole[token_id] = whole
-        return whole
 
     def _look_up(self, token_id: int) -> bytes:
         token = self.backend.id_to_token(token_id) if 0 <= token_id < 2**32 else None
@@ -100,6 +87,21 @@ class Tokenizer:
             return b""
         spelled = self._bytes[token_id] = self._spelling.token_bytes(token)
         return spelled
+
+
+class _WholeTexts(dict[int, str | None]):
+    """Filled as it is asked. Ids outside the vocabulary, of which there are many, are not kept."""
+
+    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
+        self._token_bytes = token_bytes
+
+    def __missing__(self, token_id: int) -> str | None:
+        spelled = self._token_bytes(token_id)
+        text = spelled.decode(errors="replace")
+        whole = text if text.encode() == spelled else None
+        if spelled:
+            self[token_id] = whole
+        return whole
 
 
 def load_tokenizer(path: str | Path, helper: Helper | None = None) -> Tokenizer:

@@ -117,7 +117,7 @@ class InferStream:
 
     def writable(self) -> None:
         """What was held up may go on."""
-        if self._line:
+        if self._line and not self._due:
             self._speak_soon()
 
     def closed(self) -> None:
@@ -136,12 +136,12 @@ class InferStream:
         elif not self._over:
             request.in_line = True
             self._line.append(request)
-            self._speak_soon()
+            if not self._due:
+                self._speak_soon()
 
     def _speak_soon(self) -> None:
-        if not self._due:
-            self._due = True
-            self._call.at_end_of_turn(self._speak)
+        self._due = True
+        self._call.at_end_of_turn(self._speak)
 
     def _speak(self) -> None:
         """Write what there is, a message of each request in turn, while the client takes it."""

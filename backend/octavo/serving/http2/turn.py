@@ -26,22 +26,24 @@ class Turn:
     def work(self, work: Callable[[], None]) -> None:
         """Call ``work`` once the turn is over."""
         self._work.append(work)
-        self._end_soon()
+        if not self._due:
+            self._end_soon()
 
     def flush(self, flush: Callable[[], None]) -> None:
         """Call ``flush`` after all work that is put off by then."""
         self._flushes.append(flush)
-        self._end_soon()
+        if not self._due:
+            self._end_soon()
 
     def unpacked(self, size: int) -> None:
         """So many bytes were unpacked in the loop."""
         self.unpacking -= size
-        self._end_soon()
+        if not self._due:
+            self._end_soon()
 
     def _end_soon(self) -> None:
-        if not self._due:
-            self._due = True
-            self._loop.call_soon(self._end)
+        self._due = True
+        self._loop.call_soon(self._end)
 
     def _end(self) -> None:
         self.number += 1
