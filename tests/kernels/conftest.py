@@ -4,6 +4,8 @@ A test module lists ``CASES``, small enough for the interpreter, and ``GPU_CASES
 ``case`` gets their product. Without a CUDA device Triton must interpret, which it decides when it is first imported.
 """
 
+import functools
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +17,25 @@ HAS_CUDA = torch.cuda.is_available()
 if not HAS_CUDA:
     os.environ["TRITON_INTERPRET"] = "1"
 
+import triton.language as tl  # noqa: E402
+from triton.runtime import interpreter  # noqa: E402
+
 from octavo_kernels import Kernels, for_device  # noqa: E402
+
+
+@functools.cache
+def _names_of_builtins(place: object) -> list[str]:
+    return [name for name, member in inspect.getmembers(place) if tl.core.is_builtin(member)]
+
+
+def _patch_builtin(place: object, *how: object) -> None:
+    """As the interpreter does, which looks through the whole language whenever a function in a kernel is called."""
+    for name in _names_of_builtins(place):
+        if tl.core.is_builtin(member := getattr(place, name)):
+            interpreter._patch_attr(place, name, member, *how)
+
+
+interpreter._patch_builtin = _patch_builtin
 
 
 class Place(NamedTuple):
