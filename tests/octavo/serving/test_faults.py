@@ -1,8 +1,6 @@
 """What happens when a process dies or is told to end, each with a server of its own."""
 
 import contextlib
-import json
-import shutil
 import signal
 import socket
 import threading
@@ -17,7 +15,6 @@ import pytest
 import tritonclient.grpc as triton
 from calls import Stream, Streams, infer_request, is_final
 from server import Server, running
-from tiny import write_model
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -216,24 +213,6 @@ def test_a_load_that_fails_at_start_ends_the_server(repository: Path, tmp_path: 
     assert server.process.wait(timeout=60) == 1
     assert "load failed for model 'broken'" in server.log.read_text()
     assert server.stop() == 1
-
-
-def test_a_corrupt_header_of_weights_fails_its_load_alone(own_server: Server, repository: Path) -> None:
-    weights = repository.parent / "corrupt"
-    shutil.copytree(json.loads((repository / "tiny" / "1" / "model.json").read_text())["model"], weights)
-    write_model(repository, "corrupt", weights)
-    file, client = weights / "model.safetensors", own_server.client()
-    whole = file.read_bytes()
-    for header in (b"\xff" * 8, (10**6).to_bytes(8, "little"), whole[:8] + b"}" + whole[9:], b""):
-        file.write_bytes(header + whole[len(header) :] if header else b"")
-        with pytest.raises(InferenceServerException, match=r"^\[StatusCode.INVALID_ARGUMENT\] .*'model.safetensors'"):
-            client.load_model("corrupt")
-    file.write_bytes(whole)
-    client.load_model("corrupt")
-    assert client.is_model_ready("corrupt")
-    assert client.is_model_ready("tiny")
-    client.close()
-    shutil.rmtree(repository / "corrupt")
 
 
 @pytest.mark.parametrize(("strictness", "ready"), [("--strict-readiness", 400), ("--no-strict-readiness", 200)])

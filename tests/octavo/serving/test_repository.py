@@ -1,6 +1,7 @@
 """Loads and unloads at run time, in Triton's wire form and in the KServe SDK's, with Triton's texts."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +14,9 @@ import tritonclient.grpc as triton
 from calls import Stream, infer_request, is_final
 from server import Server, running
 from test_core import refusal
+from tiny import write_model
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import InferenceServerException
 
 from octavo.serving.children import Programs
 
@@ -115,6 +118,27 @@ def test_other_failures(client: triton.InferenceServerClient, name: str, hint: s
     assert not client.is_server_ready()
     client.unload_model(name)
     assert client.is_server_ready()
+
+
+def test_a_corrupt_header_of_weights_fails_its_load_alone(
+    server: Server, client: triton.InferenceServerClient, repository: Path
+) -> None:
+    weights = repository.parent / "corrupt"
+    shutil.copytree(json.loads((repository / "tiny" / "1" / "model.json").read_text())["model"], weights)
+    write_model(repository, "corrupt", weights)
+    file = weights / "model.safetensors"
+    whole = file.read_bytes()
+    for header in (b"\xff" * 8, (10**6).to_bytes(8, "little"), whole[:8] + b"}" + whole[9:], b""):
+        file.write_bytes(header + whole[len(header) :] if header else b"")
+        with pytest.raises(InferenceServerException, match=r"^\[StatusCode.INVALID_ARGUMENT\] .*'model.safetensors'"):
+            client.load_model("corrupt")
+    file.write_bytes(whole)
+    client.load_model("corrupt")
+    assert client.is_model_ready("corrupt")
+    assert client.is_model_ready("tiny")
+    client.unload_model("corrupt")
+    server.wait_until(lambda: len(server.processes("engine")) == 1, "its engine to go")
+    shutil.rmtree(repository / "corrupt")
 
 
 def test_an_unload_lets_open_requests_finish_and_takes_no_new_ones(server: Server, client: triton.InferenceServerClient) -> None:
