@@ -308,11 +308,15 @@ SupervisorMessage = Table | Prepare | EngineGone | Open | ReadCounters | ReadDeb
 
 
 class FrontEndSetup(msgspec.Struct, frozen=True):
-    """What a front end reads from its standard input before anything else. ``parent``: the supervisor's process id."""
+    """What a front end reads from its standard input before anything else. ``parent``: the supervisor's process id.
+
+    ``patience``: for how many seconds that may say nothing before this front end no longer calls the server alive.
+    """
 
     number: int
     parent: int
     control: str
+    patience: float
     grpc_address: str
     grpc_port: int
     http_address: str

@@ -49,7 +49,7 @@ class FrontEnd:
     def __init__(self, setup: FrontEndSetup) -> None:
         """Nothing listens yet."""
         self._setup = setup
-        self._link = Link(setup.control, setup.number)
+        self._link = Link(setup.control, setup.number, setup.patience)
         self._models = Models(
             released=lambda generation: self._link.send(control.Released(generation)),
             stopped=lambda *which: self._link.send(control.StopRequests(*which)),

@@ -22,6 +22,7 @@ from octavo.serving.tasks import Tasks
 
 log = logging.getLogger(__name__)
 COLLECT_PATIENCE = 2.0
+START_PATIENCE = 60.0
 EXIT_PATIENCE = 5.0
 
 
@@ -65,7 +66,7 @@ class FrontEnds:
     ) -> None:
         """Nothing is started yet; each will run ``program``, and ``setup`` is every one's but for its number.
 
-        One that does not answer for ``patience`` seconds is ended.
+        One that does not answer for ``patience`` seconds is ended, and so is one that does not say hello for a minute.
         """
         self.totals = Ledger()
         self.restarts = 0
@@ -136,15 +137,22 @@ class FrontEnds:
                 await self._all(lambda front_end: front_end not in asked or front_end.answered >= query)
         except TimeoutError:
             log.warning("A front end did not report its counters within %g s.", COLLECT_PATIENCE)
-            self._end_silent()
+        self._end_silent()
 
     def _end_silent(self) -> None:
-        """A front end answers between two messages. One that is stopped, or hangs, holds its connections for ever."""
-        for front_end in self._greeted():
-            silent = front_end.asked_at is not None and time.monotonic() - front_end.asked_at > self._patience
-            if silent and front_end.child is not None and front_end.child.running:
-                log.error("Front end %d has not answered for %g s and is ended.", front_end.number, self._patience)
-                front_end.child.signal_kill()
+        """A front end answers between two messages. One that is stopped, or hangs, holds its connections for ever.
+
+        One that hangs before its first message holds up all that waits for every front end: loads, and settings.
+        """
+        starting = max(START_PATIENCE, self._patience)
+        for front_end in self._alive.values():
+            child = front_end.child
+            if child is None or not child.running:
+                continue
+            since, patience = (front_end.asked_at, self._patience) if front_end.said_hello else (child.started_at, starting)
+            if since is not None and time.monotonic() - since > patience:
+                log.error("Front end %d has not answered for %g s and is ended.", front_end.number, patience)
+                child.signal_kill()
 
     def processes(self) -> list[FrontEnd]:
         """Those that run."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -14,8 +15,9 @@ from octavo.serving.control import Call, CallReply, FrontEndMessage, SupervisorM
 class Link:
     """A DEALER socket named after the front end's number."""
 
-    def __init__(self, address: str, number: int) -> None:
-        """Connect; must be called inside a running event loop."""
+    def __init__(self, address: str, number: int, patience: float) -> None:
+        """Connect; must be called inside a running event loop. A supervisor may be silent for ``patience`` seconds."""
+        self._patience, self._heard_at = patience, time.monotonic()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[SupervisorMessage] = msgspec.msgpack.Decoder(SupervisorMessage)
         self._socket = zmq.asyncio.Context.instance().socket(zmq.DEALER)
@@ -34,10 +36,16 @@ class Link:
         """What the supervisor says, but for the answers to calls, for ever."""
         while True:
             message = self._decoder.decode(await self._socket.recv())
+            self._heard_at = time.monotonic()
             if isinstance(message, CallReply):
                 self._answer(message)
             else:
                 yield message
+
+    @property
+    def silent(self) -> bool:
+        """Whether the supervisor hangs: it asks every front end for its counters every few seconds, whatever else it does."""
+        return time.monotonic() - self._heard_at > self._patience
 
     async def call(self, make: Callable[[int], Call]) -> CallReply:
         """The supervisor's answer to ``make(number)``; raises the ``OctavoError`` that it answers with."""

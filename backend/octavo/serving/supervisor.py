@@ -23,7 +23,7 @@ from octavo.serving.deployment import Deployment
 from octavo.serving.directory import private_directory
 from octavo.serving.engines import Engines
 from octavo.serving.fleet import Fleet
-from octavo.serving.frontends import FrontEnds
+from octavo.serving.frontends import COLLECT_PATIENCE, FrontEnds
 from octavo.serving.grpc.limits import connection_limits
 from octavo.serving.http.errors import refusal
 from octavo.serving.http.guard import guarded
@@ -327,6 +327,7 @@ def _setup(options: ServeOptions, security: Security, settings: Settings, ports:
         number=0,
         parent=os.getpid(),
         control=address,
+        patience=options.engine_timeout_secs + COLLECT_EVERY + COLLECT_PATIENCE,
         grpc_address=options.grpc_address,
         grpc_port=ports.grpc,
         http_address=options.http_address,

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton
 from calls import Stream, Streams, infer_request, is_final
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from server import Server, running
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
@@ -96,12 +97,45 @@ def test_a_front_end_that_is_stopped_is_ended_and_comes_back(repository: Path, t
         server.wait_until_free()
 
 
-def test_no_server_is_ready_before_a_front_end_listens(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Front ends the first of which fails."""
     monkeypatch.setenv("OCTAVO_TEST_STARTED", str(tmp_path / "started"))
-    fragile = Programs(front_end="fragile_frontend")
+    return Programs(front_end="fragile_frontend")
+
+
+def test_no_server_is_ready_before_a_front_end_listens(repository: Path, tmp_path: Path, fragile: Programs) -> None:
     with running(repository, "--model-control-mode=explicit", log=tmp_path / "log", programs=fragile) as server:
         assert server.get("/v2/health/live")[0] == 200
         assert "Front end 0 exited with code 1." in server.log.read_text()
+
+
+@pytest.mark.long
+def test_a_front_end_that_hangs_as_it_starts_is_ended(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fragile: Programs
+) -> None:
+    monkeypatch.setenv("OCTAVO_TEST_HANGS", "1")
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=8")
+    with running(repository, *flags, log=tmp_path / "log", programs=fragile) as server, Stream(server.grpc) as stream:
+        assert "Front end 0 has not answered for 8 s and is ended." in server.log.read_text()
+        assert is_final(stream.send(infer_request()).rest()[-1])
+
+
+def test_no_server_is_alive_whose_supervisor_hangs(repository: Path, tmp_path: Path) -> None:
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=1")
+    with running(repository, *flags, log=tmp_path / "log") as server, grpc.insecure_channel(server.grpc) as channel:
+        check, client = health_pb2_grpc.HealthStub(channel).Check, server.client()
+
+        def alive() -> set[bool]:
+            over_grpc = check(health_pb2.HealthCheckRequest(service="liveness")).status == health_pb2.HealthCheckResponse.SERVING
+            return {over_grpc, client.is_server_live(), server.get("/v2/health/live")[0] == 200}
+
+        server.wait_until(lambda: alive() == {True}, "the server to be alive")
+        server.process.send_signal(signal.SIGSTOP)
+        server.wait_until(lambda: alive() == {False}, "its death to be seen")
+        server.process.send_signal(signal.SIGCONT)
+        server.wait_until(lambda: alive() == {True}, "the server to be alive again")
+        client.close()
 
 
 def ready(client: triton.InferenceServerClient) -> bool:

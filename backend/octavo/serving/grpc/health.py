@@ -1,7 +1,7 @@
 """``grpc.health.v1``: Check and Watch. SERVING means ready; the name of a model asks for that model, any other for the server.
 
-The service ``liveness`` is SERVING as long as this process answers: a kubelet must not end a server whose engine is being
-started again.
+The service ``liveness`` is SERVING as long as this process and the supervisor answer: a kubelet must not end a server whose
+engine is being started again.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from octavo.errors import Draining
 from octavo.serving.grpc.errors import UNPARSABLE, refusal
 from octavo.serving.http2.call import Call
 from octavo.serving.http2.status import CallRefused, Status
+from octavo.serving.link import Link
 from octavo.serving.models import Models
 from octavo.serving.services.core import SERVER_EXITING
 
@@ -23,9 +24,9 @@ LIVENESS = "liveness"
 class HealthService:
     """Health as Triton reports it, and Watch, which Triton lacks."""
 
-    def __init__(self, models: Models) -> None:
-        """Report on ``models``."""
-        self.models = models
+    def __init__(self, models: Models, link: Link) -> None:
+        """Report on ``models``; ``link`` tells whether the supervisor lives."""
+        self.models, self._link = models, link
 
     async def check(self, data: bytes, _: Call) -> bytes:
         """The state now. Raises ``CallRefused``."""
@@ -41,9 +42,10 @@ class HealthService:
     def status(self, service: str) -> bytes:
         """The state of ``service``, as a message."""
         known = self.models.canonical(service) in self.models.names()
-        ready = self.models.is_ready(service, "") if known else service == LIVENESS or self.models.ready
+        alive = not self._link.silent if service == LIVENESS else self.models.ready
+        holds = self.models.is_ready(service, "") if known else alive
         statuses = health_pb2.HealthCheckResponse
-        status = statuses.SERVING if ready and not self.models.exiting else statuses.NOT_SERVING
+        status = statuses.SERVING if holds and not self.models.exiting else statuses.NOT_SERVING
         return bytes(statuses(status=status).SerializeToString())
 
 

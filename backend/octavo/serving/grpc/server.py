@@ -56,7 +56,7 @@ def guarded(gate: Gate, routes: dict[str, Route]) -> Route:
 
 
 def _routes(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic, gate: Gate) -> dict[str, Route]:
-    services = (CoreService(models), RepositoryService(models, link), SettingsService(models, link, gate))
+    services = (CoreService(models, link), RepositoryService(models, link), SettingsService(models, link, gate))
     answers: dict[str, Answer] = {
         method.name: _without_headers(getattr(service, method.name))
         for method in SERVICE.methods
@@ -66,7 +66,7 @@ def _routes(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic, 
     infer = InferService(models, setup.max_response_buffer_size)
     answers["ModelInfer"] = infer.ModelInfer
     streams = InferStreams(infer, models, setup.max_stream_requests, traffic)
-    watched = health.HealthService(models)
+    watched = health.HealthService(models, link)
     describe = reflection.reflection((SERVICE.full_name, health.SERVICE), reflection_pool())
     return service_routes(answers, {RPC: streams.open}, traffic) | {
         f"/{health.SERVICE}/Check": unary(watched.check, traffic),

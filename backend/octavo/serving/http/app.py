@@ -53,7 +53,7 @@ def http_routes(models: Models, link: Link, gate: Gate, limit: int, max_unread: 
 
     Each has to be in the table of ``groups``.
     """
-    health, infer = _Health(models), InferEndpoints(models, limit, max_unread)
+    health, infer = _Health(models, link), InferEndpoints(models, limit, max_unread)
     repository, settings = RepositoryEndpoints(models, link, limit), SettingsEndpoints(models, link, gate, limit)
     return [
         *openai_routes(models, limit, max_unread),
@@ -86,14 +86,14 @@ def http_routes(models: Models, link: Link, gate: Gate, limit: int, max_unread: 
 class _Health:
     """What probes and service meshes ask."""
 
-    def __init__(self, models: Models) -> None:
-        self._models = models
+    def __init__(self, models: Models, link: Link) -> None:
+        self._models, self._link = models, link
 
     async def server(self, _: Request) -> Response:
         return JSONResponse({"name": NAME, "version": VERSION, "extensions": EXTENSIONS})
 
     async def live(self, _: Request) -> Response:
-        return _state("live", holds=not self._models.exiting)
+        return _state("live", holds=not self._models.exiting and not self._link.silent)
 
     async def ready(self, _: Request) -> Response:
         return _state("ready", holds=self._models.ready and not self._models.exiting)

@@ -33,7 +33,7 @@ class RepositoryEndpoints:
 
     def __init__(self, models: Models, link: Link, limit: int) -> None:
         """Ask over ``link``; a body has at most ``limit`` bytes."""
-        self._core, self._repository, self._limit = CoreService(models), RepositoryService(models, link), limit
+        self._core, self._repository, self._limit = CoreService(models, link), RepositoryService(models, link), limit
 
     async def metadata(self, request: Request) -> Response:
         """Tensors and versions of a model."""

@@ -3,6 +3,7 @@
 from octavo.errors import Draining
 from octavo.protocol.triton_reply import model_metadata
 from octavo.serving.identity import EXTENSIONS, NAME, VERSION
+from octavo.serving.link import Link
 from octavo.serving.models import Models, parse_version
 from octavo.wire import pb
 
@@ -13,14 +14,14 @@ SERVER_NOT_READY = "Server not ready"
 class CoreService:
     """Server* and Model{Ready,Metadata,Config}."""
 
-    def __init__(self, models: Models) -> None:
-        """Answer from ``models``."""
-        self._models = models
+    def __init__(self, models: Models, link: Link) -> None:
+        """Answer from ``models``; ``link`` tells whether the supervisor lives."""
+        self._models, self._link = models, link
 
     async def ServerLive(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        """Whether this process answers; an exiting server says so instead."""
+        """Whether this process and the supervisor answer; an exiting server says so instead."""
         self._refuse_if_exiting(SERVER_EXITING)
-        return pb.ServerLiveResponse(live=True)
+        return pb.ServerLiveResponse(live=not self._link.silent)
 
     async def ServerReady(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """Whether every model is ready."""
