@@ -29,6 +29,7 @@ EXIT_PATIENCE = 5.0
 class FrontEnd:
     """One front-end process. ``holds`` are the engine generations that it was told of and has not released.
 
+    ``told_to_open``: it may listen, as it knows the models.
     ``report``: what it last said when it was looked at. ``asked_at``: when it was first asked for counters that it owes.
     """
 
@@ -38,7 +39,7 @@ class FrontEnd:
         self.name = f"front-end-{number}"
         self.identity = self.name.encode()
         self.child: Child | None = None
-        self.said_hello = self.opened = False
+        self.said_hello = self.told_to_open = self.opened = False
         self.applied = self.answered = -1
         self.asked_at: float | None = None
         self.report = control.DebugReport(-1)
@@ -119,10 +120,13 @@ class FrontEnds:
             self._hub.send(front_end.identity, control.EngineGone(generation, ErrorFrame.of(error)))
 
     async def open(self) -> None:
-        """Let all front ends listen, now and whenever one starts again, and wait until all that live do, one at least."""
+        """Let all front ends listen once they know the models, also those that start again.
+
+        Returns when all that live do, and one at least.
+        """
         self._open = True
         for front_end in self._greeted():
-            self._hub.send(front_end.identity, control.Open())
+            self._let_listen(front_end)
         while not (self._alive and all(front_end.opened for front_end in self._alive.values())):
             await self._news.wait()
 
@@ -229,6 +233,7 @@ class FrontEnds:
                 front_end.prepared[load] = error
             case control.Applied(revision):
                 front_end.applied = max(front_end.applied, revision)
+                self._let_listen(front_end)
             case control.Released(generation):
                 front_end.holds.discard(generation)
             case control.StopRequests():
@@ -248,7 +253,11 @@ class FrontEnds:
     def _greet(self, front_end: FrontEnd) -> None:
         front_end.said_hello = True
         self._send_table(front_end)
-        if self._open:
+
+    def _let_listen(self, front_end: FrontEnd) -> None:
+        """Once: one that listened before it knows the models would refuse what the others answer."""
+        if self._open and front_end.applied >= 0 and not front_end.told_to_open:
+            front_end.told_to_open = True
             self._hub.send(front_end.identity, control.Open())
 
     def _send_table(self, front_end: FrontEnd) -> None:

@@ -121,6 +121,27 @@ def test_a_front_end_that_hangs_as_it_starts_is_ended(
         assert is_final(stream.send(infer_request()).rest()[-1])
 
 
+@pytest.mark.usefixtures("fragile")
+def test_a_front_end_that_starts_again_listens_once_it_knows_the_models(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = tmp_path / "reads"
+    monkeypatch.setenv("OCTAVO_TEST_READS", str(reads))
+    flags = ("--model-control-mode=explicit", "--load-model=tiny")
+    with running(repository, *flags, log=tmp_path / "log", module="fragile_server") as server:
+        (front_end,) = server.processes("frontend")
+        front_end.kill()
+        server.wait_until(reads.exists, "the next one to read the tokenizer")
+        host, _, port = server.grpc.rpartition(":")
+        for _ in range(50):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((host, int(port)), timeout=5).close()
+            time.sleep(0.01)
+        reads.unlink()
+        with contextlib.closing(server.client()) as client:
+            server.wait_until(lambda: ready(client), "it to be ready")
+
+
 def test_no_server_is_alive_whose_supervisor_hangs(repository: Path, tmp_path: Path) -> None:
     flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=1")
     with running(repository, *flags, log=tmp_path / "log") as server, grpc.insecure_channel(server.grpc) as channel:
