@@ -62,9 +62,9 @@ def files() -> tuple[Manifest, ...]:
 
 
 @functools.cache
-def build(folder: str) -> tuple[Manifest, ...]:
-    """What ``kubectl apply -k`` would send."""
-    command = ["kubectl", "kustomize", str(ROOT / folder)]
+def build(folder: str, root: Path = ROOT) -> tuple[Manifest, ...]:
+    """What ``kubectl apply -k`` would send; ``root``: a copy of ``k8s/``."""
+    command = ["kubectl", "kustomize", str(root / folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return tuple(Manifest(folder, document) for document in yaml.load_all(done.stdout, yaml.CSafeLoader))

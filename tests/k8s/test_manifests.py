@@ -1,6 +1,9 @@
 """The files of ``k8s/``: each fits its schema, a typo in any would not, and what is built of them means what it should."""
 
+import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import manifests
@@ -15,6 +18,7 @@ needs_kubectl = pytest.mark.skipif(not manifests.can_build(), reason="builds are
 HELM_VALUES = {"scaling/hpa/adapter.yaml"}
 SOURCE = "pod/pod.yaml"
 RUNTIMES = ("octavo", "octavo-gpu", "octavo-knative", "octavo-knative-gpu")
+WITH_KEYS = "runtimes/api-keys"
 PLAIN = ("plain/cpu", "plain/demo", "plain/gpu", "plain/secured")
 SERVICES = ("services/autoscaled", "services/demo", "services/gpu", "services/knative", "services/several-gpus")
 DEFAULT_GRACE = 30
@@ -57,7 +61,7 @@ def runtimes() -> dict[str, dict[str, Any]]:
     return {runtime["metadata"]["name"]: runtime["spec"] for runtime in of_kind("runtimes", "ClusterServingRuntime")}
 
 
-@pytest.fixture(params=[SOURCE, *(pytest.param(where, marks=needs_kubectl) for where in (*RUNTIMES, *PLAIN))])
+@pytest.fixture(params=[SOURCE, *(pytest.param(where, marks=needs_kubectl) for where in (*RUNTIMES, WITH_KEYS, *PLAIN))])
 def pod(request: pytest.FixtureRequest) -> Pod:
     return _pod(request.param)
 
@@ -68,6 +72,9 @@ def _pod(where: str) -> Pod:
         return Pod(where, template["spec"], template["spec"]["containers"][0])
     if where in RUNTIMES:
         return Pod(where, runtimes()[where], runtimes()[where]["containers"][0])
+    if where == WITH_KEYS:
+        (runtime,) = of_kind(where, "ClusterServingRuntime")
+        return Pod(where, runtime["spec"], runtime["spec"]["containers"][0])
     (deployment,) = of_kind(where, "Deployment")
     spec = deployment["spec"]["template"]["spec"]
     return Pod(where, spec, spec["containers"][0])
@@ -217,6 +224,99 @@ def _selectors(folder: str) -> Iterator[dict[str, str]]:
     yield deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]
 
 
+# Who is where: labels of a namespace, and of a pod in it. A namespace has its name for a label.
+CLIENT = ({"kubernetes.io/metadata.name": "default"}, {})
+CLIENT_ELSEWHERE = ({"kubernetes.io/metadata.name": "shop", "octavo/clients": "true"}, {})
+PROMETHEUS = ({"kubernetes.io/metadata.name": "monitoring"}, {})
+PICKER = ({"kubernetes.io/metadata.name": "default"}, {"app.kubernetes.io/name": "octavo-picker"})
+PICKER_ELSEWHERE = ({"kubernetes.io/metadata.name": "shop"}, PICKER[1])
+STRANGER = ({"kubernetes.io/metadata.name": "shop"}, {})
+
+
+@needs_kubectl
+@pytest.mark.parametrize(
+    ("who", "ports"),
+    [
+        (CLIENT, {"http", "grpc"}),
+        (CLIENT_ELSEWHERE, {"http", "grpc"}),
+        (PROMETHEUS, {"metrics"}),
+        (PICKER, {"http", "grpc", "metrics"}),
+        (PICKER_ELSEWHERE, set()),
+        (STRANGER, set()),
+    ],
+)
+def test_the_network_lets_in_who_has_business_here(who: tuple[dict[str, str], dict[str, str]], ports: set[str]) -> None:
+    (policy,) = of_kind("plain/cpu", "NetworkPolicy")
+    namespace = policy["metadata"]["namespace"]
+    open_to = [rule for rule in policy["spec"]["ingress"] if any(_is_peer(peer, namespace, *who) for peer in rule["from"])]
+    assert {port["port"] for rule in open_to for port in rule["ports"]} == ports
+    assert (policy["spec"]["policyTypes"], policy["spec"]["egress"]) == (["Ingress", "Egress"], [])
+    picker = of_kind("gateway", "Deployment")[0]
+    assert PICKER[1].items() <= picker["spec"]["template"]["metadata"]["labels"].items()
+    assert picker["metadata"]["namespace"] == namespace
+
+
+def _is_peer(peer: dict[str, Any], own: str, namespace: dict[str, str], pod: dict[str, str]) -> bool:
+    """What Kubernetes says a peer of a policy in the namespace ``own`` is; an empty selector is for all."""
+    of_namespace, of_pod = (
+        peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": own}}),
+        peer.get("podSelector"),
+    )
+    return _selected(of_namespace, namespace) and (of_pod is None or _selected(of_pod, pod))
+
+
+def _selected(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+# What each value has to reach: kinds, or one object of a kind by its name.
+REACHES = {
+    "GRACE_SECONDS": {"Deployment/octavo", "InferenceService"},
+    "DRAIN_SECONDS": {"Deployment/octavo", "InferenceService"},
+    "PROMETHEUS_NAMESPACE": {"NetworkPolicy", "PodMonitor", "PrometheusRule", "ConfigMap/octavo-dashboard"},
+    "PROMETHEUS": {"ScaledObject", "InferenceService"},
+    "QUEUE_SECONDS": {"PrometheusRule"},
+    "FIRST_TOKEN_SECONDS": {"PrometheusRule"},
+    "NEXT_TOKEN_SECONDS": {"PrometheusRule"},
+    "MAX_REPLICAS": {"ScaledObject", "HorizontalPodAutoscaler", "InferenceService"},
+    "REQUESTS_PER_REPLICA": {"ScaledObject", "HorizontalPodAutoscaler", "InferenceService"},
+    "GATEWAY": {"HTTPRoute"},
+}
+CLUSTER_WIDE = {"ClusterServingRuntime"}
+
+
+@needs_kubectl
+def test_values_are_set_in_one_place(tmp_path: Path) -> None:
+    copy = shutil.copytree(manifests.ROOT, tmp_path / "k8s")
+    names = re.findall(r"^([A-Z_]+)=", (copy / "values" / "values.env").read_text(), re.MULTILINE)
+    marks = {name: str(7000 + place) for place, name in enumerate(names)}
+    (copy / "values" / "values.env").write_text("".join(f"{name}={mark}\n" for name, mark in marks.items()))
+    own = copy / "values" / "kustomization.yaml"
+    own.write_text(own.read_text().replace("namespace: default\n", "namespace: elsewhere\n"))
+    built = [one.document for folder in manifests.targets() for one in manifests.build(folder, copy)]
+    reached = {name: {_called(one) for one in built if mark in str(one)} for name, mark in marks.items()}
+    assert {name: {kind for kind in kinds if kind in REACHES[name]} for name, kinds in reached.items()} == REACHES
+    assert {one["metadata"].get("namespace") for one in built if one["kind"] in CLUSTER_WIDE} == {None}
+    placed = {one["metadata"].get("namespace") for one in built if one["kind"] not in CLUSTER_WIDE}
+    assert placed == {"elsewhere", marks["PROMETHEUS_NAMESPACE"]}
+    text = str(built)
+    assert '"default"' not in text
+    assert "'namespace': 'default'" not in text
+
+
+def _called(document: dict[str, Any]) -> str:
+    name = f"{document['kind']}/{document['metadata']['name']}"
+    return name if any(name in kinds for kinds in REACHES.values()) else document["kind"]
+
+
+@needs_kubectl
+def test_the_autoscaler_asks_for_what_the_adapter_makes() -> None:
+    (autoscaler,) = of_kind("scaling/hpa", "HorizontalPodAutoscaler")
+    (adapter,) = (one.document for one in manifests.files() if one.where == "scaling/hpa/adapter.yaml")
+    asked = {metric["pods"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"]}
+    assert asked == {rule["name"]["as"] for rule in adapter["rules"]["custom"]}
+
+
 @needs_kubectl
 def test_the_gateway_s_picker_reads_the_pods_metrics() -> None:
     (pool,), (route,) = of_kind("gateway", "InferencePool"), of_kind("gateway", "HTTPRoute")
@@ -230,6 +330,9 @@ def test_the_gateway_s_picker_reads_the_pods_metrics() -> None:
     assert (reference["name"], reference["port"]["number"]) == (service["metadata"]["name"], service["spec"]["ports"][0]["port"])
     assert route["spec"]["rules"][0]["backendRefs"][0]["name"] == pool["metadata"]["name"]
     assert service["spec"]["selector"] == picker["spec"]["selector"]["matchLabels"]
+    assert service["spec"]["ports"][0]["appProtocol"] == "http2", "the picker speaks TLS, which h2c would deny"
+    (binding,) = of_kind("gateway", "RoleBinding")
+    assert binding["subjects"][0]["namespace"] == picker["metadata"]["namespace"]
 
 
 @needs_kubectl
@@ -240,3 +343,7 @@ def test_tls_and_keys_are_where_the_secrets_are() -> None:
     volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"]["volumes"]}
     assert volumes["tls"]["secret"]["secretName"] == "octavo-tls"
     assert volumes["api-keys"]["secret"]["secretName"] == "octavo-api-keys"
+    (runtime,) = of_kind(WITH_KEYS, "ClusterServingRuntime")
+    assert runtime["metadata"]["name"] not in RUNTIMES
+    assert volumes["api-keys"] in runtime["spec"]["volumes"]
+    assert "--auth-token-file=/etc/octavo/keys/tokens" in runtime["spec"]["containers"][0]["args"]

@@ -9,6 +9,14 @@ import promql_parser as promql
 from manifests import ROOT, files
 
 _QUERIES = {"expr", "query", "seriesQuery", "metricsQuery"}
+# What the gateway's endpoint picker reads of a pod unless it is told otherwise, with the labels that it needs.
+_PICKED = {
+    "vllm:num_requests_waiting": set[str](),
+    "vllm:num_requests_running": set[str](),
+    "vllm:kv_cache_usage_perc": set[str](),
+    "vllm:lora_requests_info": {"max_lora", "running_lora_adapters", "waiting_lora_adapters"},
+    "vllm:cache_config_info": {"block_size", "num_gpu_blocks"},
+}
 # What Prometheus itself adds, and its own series.
 _ADDED = {"namespace", "pod", "job"}
 _OWN = {"up"}
@@ -23,14 +31,15 @@ def watched_queries() -> list[str]:
 
 
 def missing_series(exposed: str) -> list[str]:
-    """The series of those queries that are not in a text of ``/metrics``, or lack a label that a query goes by."""
+    """The series of those queries, and of the picker, that are not in a text of ``/metrics``, or lack a label that is asked for."""
     labels: dict[str, set[str]] = {}
     for name, text in re.findall(r"^([A-Za-z_:][\w:]*)\{(.*)\} ", exposed, re.MULTILINE):
         labels.setdefault(name, set()).update(re.findall(r'(\w+)="', text))
+    asked = [(name, wanted, query) for query in watched_queries() for name, wanted in _series(promql.parse(query), set())]
+    asked += [(name, wanted, "the endpoint picker") for name, wanted in _PICKED.items()]
     return [
         f"{name} by {sorted(wanted)} in: {query}"
-        for query in watched_queries()
-        for name, wanted in _series(promql.parse(query), set())
+        for name, wanted, query in asked
         if name not in _OWN and not (name in labels and wanted - _ADDED <= labels[name])
     ]
 
