@@ -37,7 +37,8 @@ class ServeOptions:
     ``model_name`` names a repository path that is one bare snapshot or weights file. ``load_model`` lists what is loaded at
     start in explicit mode, ``*`` for all. ``front_ends`` 0 chooses one for every eight cores. A port 0 takes any free one.
     ``exit_timeout_secs`` bounds how long open requests may go on after SIGTERM, ``engine_timeout_secs`` how long a step of an
-    engine may take, or a front end be silent, before it is ended and started again. ``grpc_max_message_size`` counts bytes after
+    engine may take, or a front end be silent, before it is ended and started again (and about how long the supervisor may be silent
+    before front ends call the server dead). ``grpc_max_message_size`` counts bytes after
     decompression, and so does ``http_max_input_size``. A stream with ``grpc_max_stream_requests`` open requests is not read
     further until one of them ends. Once a client leaves ``max_response_buffer_size`` bytes of a stream's answers unread, those
     that go on are cancelled. Web pages of an ``http_cors_origin`` may call HTTP; ``*`` is all of them. ``http_page``: a page
