@@ -9,19 +9,20 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from octavo.engine.lifeline import die_with_parent
 from octavo.serving import frontend, models
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
 
 
-def load_slowly(path: str) -> Tokenizer:
+def load_slowly(path: str, *rest: Any) -> Tokenizer:
     """What ``load_tokenizer`` does, later."""
     reads = Path(os.environ["OCTAVO_TEST_READS"])
     reads.touch()
     while reads.exists():
         time.sleep(0.01)
-    return load_tokenizer(path)
+    return load_tokenizer(path, *rest)
 
 
 if __name__ == "__main__":

@@ -121,14 +121,13 @@ def test_a_front_end_that_hangs_as_it_starts_is_ended(
         assert is_final(stream.send(infer_request()).rest()[-1])
 
 
-@pytest.mark.usefixtures("fragile")
 def test_a_front_end_that_starts_again_listens_once_it_knows_the_models(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fragile: Programs
 ) -> None:
     reads = tmp_path / "reads"
     monkeypatch.setenv("OCTAVO_TEST_READS", str(reads))
     flags = ("--model-control-mode=explicit", "--load-model=tiny")
-    with running(repository, *flags, log=tmp_path / "log", module="fragile_server") as server:
+    with running(repository, *flags, log=tmp_path / "log", programs=fragile) as server:
         (front_end,) = server.processes("frontend")
         front_end.kill()
         server.wait_until(reads.exists, "the next one to read the tokenizer")
