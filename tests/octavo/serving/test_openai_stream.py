@@ -2,61 +2,18 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from played import Played, piece, reading
 from tiny import byte_tokenizer
 
-from octavo.errors import Cancelled, EngineDead, OctavoError, Overloaded
-from octavo.protocol.openai.chat import read_chat
-from octavo.protocol.openai.chat_answer import ChatAnswer
+from octavo.errors import EngineDead, Overloaded
 from octavo.protocol.openai.dialects import Answer
 from octavo.protocol.openai.responses import read_responses
 from octavo.protocol.openai.responses_answer import ResponsesAnswer
-from octavo.serving.http import listen
-from octavo.serving.http.openai import stream
-from octavo.serving.ports import listener
+from octavo.serving.http import events
 from octavo.text.answer_format import AnswerFormat
-from octavo.text.request import GenerateChunk, SampleDelta
 from octavo.text.tokenizer import Tokenizer
-
-BODY = b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": true}'
-
-
-class Played:
-    """A generation whose pieces a test puts in; an exception ends it."""
-
-    def __init__(self) -> None:
-        self._pieces: list[GenerateChunk | OctavoError] = []
-        self._heard: Callable[[], None] = lambda: None
-        self.cancelled = False
-
-    def listen(self, heard: Callable[[], None]) -> None:
-        self._heard = heard
-
-    def put(self, piece: GenerateChunk | OctavoError) -> None:
-        self._pieces.append(piece)
-        self._heard()
-
-    def take(self) -> GenerateChunk | None:
-        piece = self._pieces.pop(0) if self._pieces else None
-        if isinstance(piece, OctavoError):
-            raise piece
-        return piece
-
-    def cancel(self) -> None:
-        if not self.cancelled:
-            self.cancelled = True
-            self.put(Cancelled("Request was cancelled"))
-
-
-def chat() -> Answer:
-    return ChatAnswer(read_chat(BODY), "r", 0, AnswerFormat(Tokenizer(byte_tokenizer()), None, None))
 
 
 def responses() -> Answer:
@@ -68,31 +25,8 @@ def responses() -> Answer:
     )
 
 
-@asynccontextmanager
-async def reading(
-    played: Played, words: Callable[[], Answer] = chat
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """What a client reads of a stream that answers with what is played."""
-
-    async def answer(_: Request) -> Response:
-        return stream.AnswerStream(words(), played, lambda error: error)
-
-    taken = listener("127.0.0.1", 0)
-    server = listen.HttpServer(Starlette(routes=[Route("/", answer)]), taken)
-    reader, writer = await asyncio.open_connection(*taken.getsockname())
-    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    async with asyncio.timeout(20):
-        yield reader, writer
-    writer.close()
-    await server.close()
-
-
-def piece(text: str) -> GenerateChunk:
-    return GenerateChunk([SampleDelta(text, [1])], False, [[1]])
-
-
 def test_a_long_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "KEEP_ALIVE", 0.1)
+    monkeypatch.setattr(events, "KEEP_ALIVE", 0.1)
     played = Played()
 
     async def run() -> None:

@@ -9,7 +9,7 @@ from octavo.errors import OctavoError
 from octavo.protocol.openai.chat import ChatRequest
 from octavo.protocol.openai.errors import error_body
 from octavo.protocol.openai.logprobs import ChatLogprobs, PromptLogprob, Speller
-from octavo.protocol.openai.sse import DONE, event
+from octavo.protocol.openai.sse import BLANK, DONE, TextEvent, event
 from octavo.protocol.openai.tools import Mode
 from octavo.protocol.openai.usage import Usage
 from octavo.text.answer_format import AnswerFormat, AnswerParser
@@ -91,9 +91,9 @@ _encode = msgspec.json.Encoder().encode
 class _State:
     """How far one sample has come."""
 
-    def __init__(self, parser: AnswerParser | None) -> None:
-        """``parser`` takes it apart, None if there is nothing to part."""
-        self.parser = parser
+    def __init__(self, parser: AnswerParser | None, further: TextEvent | None) -> None:
+        """``parser`` takes it apart, None if there is nothing to part; ``further``: the event of more text, if it has just that."""
+        self.parser, self.further = parser, further
         self.calls = 0
         self.ended = False
 
@@ -119,6 +119,7 @@ class ChatAnswer:
         self._usage_at_end = options is not None and bool(options.include_usage)
         self._usage: UnsetType | None = None if self._usage_at_end else UNSET
         self._usage_always = options is not None and bool(options.continuous_usage_stats)
+        self._only_text = bool(body.stream) and not (self._shows_logprobs or self._shows_ids or self._usage_always)
         self._states: dict[int, _State] = {}
         self._tokens = 0
 
@@ -157,7 +158,8 @@ class ChatAnswer:
 
     def _begin(self, chunk: GenerateChunk, index: int) -> _State:
         parser = self._answers.parser(self._tools, self._parallel, chunk.prompt_token_ids[0])
-        state = self._states[index] = _State(parser)
+        further = TextEvent(self._event(chunk, _ChunkChoice(index, _Delta(UNSET, BLANK)))) if self._only_text else None
+        state = self._states[index] = _State(parser, further)
         return state
 
     def _choice(self, chunk: GenerateChunk, index: int, sample: SampleDelta) -> _Choice:
@@ -194,17 +196,25 @@ class ChatAnswer:
             prompt = chunk.prompt_token_ids[0] if self._shows_ids and not self._states else UNSET
             state = self._begin(chunk, index)
             events.append(self._event(chunk, _ChunkChoice(index, _Delta("assistant", "")), prompt))
-        deltas = [delta for piece in _pieces(state, sample) if (delta := self._delta(state, piece)) is not None]
-        if not deltas and sample.token_ids and (self._shows_logprobs or self._shows_ids):
-            deltas = [_Delta(UNSET, "")]
-        for number, delta in enumerate(deltas):
-            # What there is to say of the tokens is said with the first part that they make.
-            logprobs, ids = (None, UNSET) if number else (self._logprobs(sample), sample.token_ids if self._shows_ids else UNSET)
-            events.append(self._event(chunk, _ChunkChoice(index, delta, logprobs, token_ids=ids)))
+        untold: SampleDelta | None = sample
+        for piece in _pieces(state, sample):
+            if state.further is not None and isinstance(piece, Content):
+                events.append(state.further.of(piece.text))
+            elif (delta := self._delta(state, piece)) is not None:
+                events.append(self._event(chunk, self._part(index, delta, untold)))
+                untold = None
+        if untold is not None and sample.token_ids and (self._shows_logprobs or self._shows_ids):
+            events.append(self._event(chunk, self._part(index, _Delta(UNSET, ""), untold)))
         if sample.finish_reason is not None:
             state.ended = True
             choice = _ChunkChoice(index, _Delta(), None, self._reason(state, sample), sample.stop_reason)
             events.append(self._event(chunk, choice))
+
+    def _part(self, index: int, delta: _Delta, sample: SampleDelta | None) -> _ChunkChoice:
+        """One part; what there is to say of the tokens of a ``sample`` is said with the first part that they make."""
+        if sample is None:
+            return _ChunkChoice(index, delta)
+        return _ChunkChoice(index, delta, self._logprobs(sample), token_ids=sample.token_ids if self._shows_ids else UNSET)
 
     def _delta(self, state: _State, piece: Piece) -> _Delta | None:
         match piece:

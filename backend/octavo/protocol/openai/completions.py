@@ -11,7 +11,7 @@ from octavo.protocol.openai.body import decode
 from octavo.protocol.openai.errors import FieldError, error_body
 from octavo.protocol.openai.fields import NOTHING, Completing
 from octavo.protocol.openai.logprobs import PromptLogprob, Speller, TextLogprobs
-from octavo.protocol.openai.sse import DONE, event
+from octavo.protocol.openai.sse import BLANK, DONE, TextEvent, event
 from octavo.protocol.openai.usage import Usage
 from octavo.text.answer_format import AnswerFormat
 from octavo.text.request import GenerateChunk, GenerateRequest, Prompt, SampleDelta
@@ -103,6 +103,7 @@ class CompletionAnswer:
     """Words one answer, whole or in pieces. Choices are numbered through: all of the first prompt, then those of the second.
 
     What is echoed stands before a choice's first token, and is held until the logprobs of the prompt are there if those are shown.
+    ``_further``: the event of more text of a stream's only choice, if text is all that its events tell of it.
     """
 
     def __init__(self, body: CompletionRequest, request_id: str, created: int, answers: AnswerFormat) -> None:
@@ -115,6 +116,7 @@ class CompletionAnswer:
         self._shows_answer, self._shows_prompt_logprobs = body.shows_answer, body.prompt_logprobs is not None
         self._usage_at_end = options is not None and bool(options.include_usage)
         self._usage_always = options is not None and bool(options.continuous_usage_stats)
+        self._usage: UnsetType | None = None if self._usage_at_end else UNSET
         self._samples_of_each = body.n or 1
         self._echoes = body.prompts() if body.echo else []
         self._scored: dict[int, list[TokenLogprobs | None]] = {}
@@ -123,6 +125,8 @@ class CompletionAnswer:
         self._held: dict[int, SampleDelta] = {}
         self._lengths: dict[int, int] = {}
         self._tokens = 0
+        only_text = self._shows_answer and not (self._shows_logprobs or self._shows_ids or self._usage_always)
+        self._further = TextEvent(self._event([_Choice(0, BLANK, None, None)], self._usage)) if body.stream and only_text else None
 
     def whole(self, chunk: GenerateChunk) -> bytes:
         """The body of a reply."""
@@ -134,10 +138,12 @@ class CompletionAnswer:
 
     def piece(self, chunk: GenerateChunk) -> bytes:
         """The events that tell what is new, and after the last of it that it was."""
+        if self._further is not None and self._begun and len(chunk.samples) == 1 and not chunk.final:
+            (sample,) = chunk.samples
+            self._tokens += len(sample.token_ids)
+            return self._further.of(sample.text) if sample.text else b""
         choices = self._choices(chunk)
-        usage: Usage | UnsetType | None = None if self._usage_at_end else UNSET
-        if self._usage_always:
-            usage = Usage.of(chunk, self._tokens)
+        usage = Usage.of(chunk, self._tokens) if self._usage_always else self._usage
         events = [self._event([choice], usage) for choice in choices]
         if chunk.final and self._usage_at_end:
             events.append(self._event([], Usage.of(chunk, self._tokens)))

@@ -23,12 +23,13 @@ from octavo.protocol.openai.response_objects import (
     ResponseUsage,
 )
 from octavo.protocol.openai.responses import ResponsesRequest
-from octavo.protocol.openai.sse import named_event
+from octavo.protocol.openai.sse import BLANK, NUMBER, NumberedTextEvent, named_event
 from octavo.text.answer_format import AnswerFormat, AnswerParser
 from octavo.text.pieces import CallArguments, CallBegun, Content, Piece, Thought
 from octavo.text.request import GenerateChunk, SampleDelta
 
 _encode = msgspec.json.Encoder().encode
+_DELTA = "response.output_text.delta"
 
 
 class _Named(msgspec.Struct):
@@ -106,7 +107,7 @@ class ResponsesAnswer:
     """Words one answer, whole or as events. Its items follow one another: reasoning, messages with one part of text, calls.
 
     ``_item``: the one that is open, the last of the response's output; ``_texts`` and ``_logprobs`` are what it has so far.
-    ``_unplaced``: log probabilities of tokens whose text has not come.
+    ``_unplaced``: log probabilities of tokens whose text has not come. ``_further``: the event of more text of the last message.
     """
 
     def __init__(self, body: ResponsesRequest, request_id: str, created: int, answers: AnswerFormat) -> None:
@@ -124,6 +125,7 @@ class ResponsesAnswer:
         self._texts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
         self._unplaced: list[TokenLogprob] = []
+        self._further: NumberedTextEvent
         self._response = body.response(f"resp_{request_id}", created)
 
     def whole(self, chunk: GenerateChunk) -> bytes:
@@ -190,8 +192,10 @@ class ResponsesAnswer:
                     events += self._opened(OutputMessage(self._name("msg"), "in_progress", []))
                 logprobs, self._unplaced = self._unplaced, []
                 self._logprobs += logprobs
-                if text or logprobs:
-                    events.append(self._of_item(_TextDelta, "response.output_text.delta", 0, text, logprobs))
+                if logprobs:
+                    events.append(self._of_item(_TextDelta, _DELTA, 0, text, logprobs))
+                elif text:
+                    events.append(self._further.of(self._next_number(), text))
             case CallBegun(name):
                 assert self._tools is not None
                 return self._opened(FunctionCall(self._name("fc"), self._tools.call_id(), name, "", "in_progress"))
@@ -209,6 +213,8 @@ class ResponsesAnswer:
             events.append(self._of_item(_OfPart, "response.content_part.added", 0, ReasoningText("")))
         elif isinstance(item, OutputMessage):
             events.append(self._of_item(_OfPart, "response.content_part.added", 0, OutputText("")))
+            delta = _TextDelta(_DELTA, NUMBER, item.id, len(self._response.output) - 1, 0, BLANK, [])
+            self._further = NumberedTextEvent(named_event(_DELTA, _encode(delta)))
         return events
 
     def _closed(self, status: str) -> list[bytes]:
@@ -263,5 +269,8 @@ class ResponsesAnswer:
         return self._event(kind, name, self._item.id, len(self._response.output) - 1, *members)
 
     def _event(self, kind: type[_Named], name: str, *members: Any) -> bytes:
+        return named_event(name, _encode(kind(name, self._next_number(), *members)))
+
+    def _next_number(self) -> int:
         number, self._numbers = self._numbers, self._numbers + 1
-        return named_event(name, _encode(kind(name, number, *members)))
+        return number

@@ -1,17 +1,15 @@
 """``infer``, ``generate`` and ``generate_stream``: HTTP bodies to requests of ``InferService``, and its answers to bodies."""
 
-from collections.abc import AsyncIterator
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.errors import Draining
+from octavo.errors import Draining, OctavoError
 from octavo.protocol.generate import GenerateCall, details_of, read_generate, write_generate
 from octavo.protocol.rest import HEADER_LENGTH, header_length, read_infer, write_infer
 from octavo.serving.http.body import chosen_encoding, deflated, read_body
 from octavo.serving.http.errors import error_json, status_of, visible
-from octavo.serving.http.events import EventStream, whole_of
+from octavo.serving.http.events import EVENT_STREAM, EventStream, whole_of
 from octavo.serving.models import Models, Route
 from octavo.serving.services.core import SERVER_NOT_READY
 from octavo.serving.services.infer import Answer, InferService, worded
@@ -56,7 +54,7 @@ class InferEndpoints:
         """Triton's ``generate_stream``: the same as server-sent events, one for each piece of the answer."""
         call, tokenizer = await self._read_generate(request)
         answer = self._begin(request, call.request, unary=False)
-        return EventStream(_events(call, answer, tokenizer), answer.generation.cancel)
+        return EventStream(_Events(call, answer, tokenizer), answer.generation)
 
     def _find(self, request: Request) -> tuple[Route, str]:
         version = request.path_params.get("version", "")
@@ -84,14 +82,24 @@ async def _whole(request: Request, answer: Answer) -> GenerateChunk:
         raise worded(visible(error), answer.call.id) from None
 
 
-async def _events(call: GenerateCall, answer: Answer, tokenizer: Tokenizer) -> AsyncIterator[tuple[int, bytes]]:
-    """The events of an answer, the last of which may be an error."""
-    try:
-        async for chunk in answer.generation:
-            yield 200, _generated(call, answer, chunk, tokenizer)
-    except Exception as error:
-        shown = worded(visible(error), answer.call.id)
-        yield status_of(shown, "generate_stream"), error_json(str(shown))
+class _Events:
+    """The events of an answer; one that fails is an event, too, with a status of its own if it is the first."""
+
+    def __init__(self, call: GenerateCall, answer: Answer, tokenizer: Tokenizer) -> None:
+        self._call, self._answer, self._tokenizer = call, answer, tokenizer
+
+    def piece(self, chunk: GenerateChunk) -> bytes:
+        return _event(_generated(self._call, self._answer, chunk, self._tokenizer))
+
+    def failure(self, error: OctavoError) -> bytes:
+        return _event(error_json(str(worded(error, self._answer.call.id))))
+
+    def refusal(self, error: OctavoError) -> Response:
+        return Response(self.failure(error), status_of(error, "generate_stream"), media_type=EVENT_STREAM)
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
 
 
 def _generated(call: GenerateCall, answer: Answer, chunk: GenerateChunk, tokenizer: Tokenizer) -> bytes:

@@ -10,9 +10,12 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from octavo.serving.http.direct import EXTENSION, Direct
 from octavo.serving.http.errors import error_json
+from octavo.serving.http2.turn import Turn
 from octavo.serving.tls import TlsFiles
 
 HEADER_PATIENCE = 60.0
@@ -41,9 +44,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     A client that closes its side after a whole request, as ``nc -N`` does, still gets its answer. One that has gone for good
     sends nothing else, so it is told to continue, which every client ignores, until its host says that nobody is there.
+
+    Every request offers its ``Direct``; ``turn`` is that of the server's event loop.
     """
 
     max_header = 16 * 1024
+    turn: Turn
     _counted = 0
     _unread = 0
     _in_header = True
@@ -120,6 +126,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        cycle.scope["extensions"] = {EXTENSION: Direct(cycle, self.turn)}  # type: ignore[dict-item]
+        super()._start_asgi_task(cycle, app)
+
     def _probe_after(self, seconds: float) -> None:
         self._probing = self.loop.call_later(seconds, self._probe, seconds)
 
@@ -165,9 +175,10 @@ class HttpServer:
         self, app: ASGIApp, listener: socket.socket, tls: TlsFiles | None = None, max_header: int = LimitedProtocol.max_header
     ) -> None:
         """Serve ``app`` on ``listener`` from now on. A request's header has at most ``max_header`` bytes."""
+        turn = Turn(asyncio.get_running_loop())
         config = uvicorn.Config(
             app,
-            http=type("Protocol", (LimitedProtocol,), {"max_header": max_header}),
+            http=type("Protocol", (LimitedProtocol,), {"max_header": max_header, "turn": turn}),
             ws="none",
             lifespan="off",
             log_config=None,

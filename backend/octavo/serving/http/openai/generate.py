@@ -1,20 +1,38 @@
 """The routes that ask a model something: completions, chat completions and responses."""
 
 import time
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.errors import OctavoError
-from octavo.protocol.openai.dialects import CHAT, COMPLETIONS, RESPONSES, Asked, Dialect
+from octavo.protocol.openai.dialects import CHAT, COMPLETIONS, RESPONSES, Answer, Asked, Dialect
 from octavo.serving.http.body import read_body
-from octavo.serving.http.events import whole_of
+from octavo.serving.http.events import COMMENT, EventStream, whole_of
+from octavo.serving.http.openai.errors import refusal
 from octavo.serving.http.openai.inventory import find
 from octavo.serving.http.openai.request_ids import request_id
-from octavo.serving.http.openai.stream import AnswerStream
 from octavo.serving.models import Models, Route
 from octavo.serving.services.generate import GenerateService
 from octavo.text.request import GenerateRequest
+
+
+class AnswerWords:
+    """What a stream says of ``answer``; ``named`` gives an error the field that it is about."""
+
+    def __init__(self, answer: Answer, named: Callable[[OctavoError], OctavoError]) -> None:
+        """Nothing is said."""
+        self._answer, self._named = answer, named
+        self.piece = answer.piece
+
+    def failure(self, error: OctavoError) -> bytes:
+        """The events that end a stream which has begun."""
+        return self._answer.failure(self._named(error))
+
+    def refusal(self, error: OctavoError) -> Response:
+        """The reply in place of a stream which has not."""
+        return refusal(self._named(error))
 
 
 class GenerateEndpoints:
@@ -46,7 +64,7 @@ class GenerateEndpoints:
             generation = self._service.begin(route, lambda: self._request(route, body, name), backlog, headers)
             answer = dialect.answer(body, name, int(time.time()), self._models.engine(route).format)
             if body.stream:
-                return AnswerStream(answer, generation, body.named)
+                return EventStream(AnswerWords(answer, body.named), generation, COMMENT)
             return Response(answer.whole(await whole_of(request.receive, generation)), media_type="application/json")
         except OctavoError as error:
             raise body.named(error) from None
