@@ -295,3 +295,26 @@ def test_what_was_answered_can_be_sent_back(client: OpenAI) -> None:
     again = [{"role": "user", "content": "x"}, *(item.to_dict() for item in first.output), *outputs]
     expected = "<user>x<assistant>(Paris and Rome.)get_weather:Paris;get_weather:Rome;<tool>Rain<tool>Rain"
     assert respond(client, "spelling", again).output_text == expected
+
+
+def test_langchain_binds_tools_reads_their_calls_and_sends_results_back(scripted: Server) -> None:
+    """Wherever it is installed."""
+    langchain = pytest.importorskip("langchain_openai")
+    chat = langchain.ChatOpenAI(
+        base_url=f"http://{scripted.http}/v1", api_key="none", model="hermes", max_retries=0, timeout=PATIENCE
+    )
+    bound = chat.bind_tools(TOOLS)
+    said = THOUGHT + CALLS["hermes"]
+    whole = bound.invoke(said)
+    merged = None
+    for chunk in bound.stream(said):
+        merged = chunk if merged is None else merged + chunk
+    assert merged is not None
+    for answer in (whole, merged):
+        assert [(call["name"], call["args"]) for call in answer.tool_calls] == [
+            ("get_weather", {"city": "Paris"}),
+            ("get_weather", {"city": "Rome"}),
+        ]
+        assert answer.response_metadata["finish_reason"] == "tool_calls"
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "Sunny."} for call in whole.tool_calls]
+    assert bound.invoke([{"role": "user", "content": said}, whole, *results]).content == "Sunny."
