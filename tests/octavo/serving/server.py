@@ -73,7 +73,7 @@ class Server:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if child.name().startswith(f"octavo-{name}"[:15])]
 
-    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"waited {seconds} s in vain for: {what}\n{self.log.read_text()[-3000:]}"

@@ -201,7 +201,7 @@ def test_sigterm_drains(own_server: Server) -> None:
             messages.append(next(stream))
         assert [m.error_message for m in messages if m.infer_response.id == "late"] == [refusal]
         assert not any(m.error_message for m in messages if m.infer_response.id == "open")
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=60) == 0
 
 
 def test_sigterm_under_load_finishes_what_was_begun_and_calls_nothing_cancelled(own_server: Server) -> None:
@@ -247,7 +247,7 @@ def test_sigterm_ends_what_takes_too_long(repository: Path, tmp_path: Path) -> N
         with contextlib.suppress(grpc.RpcError):
             messages.extend(stream)
         assert messages[-1].error_message == "The server is shutting down and the time for open requests is over."
-        assert server.process.wait(timeout=30) == 0
+        assert server.process.wait(timeout=60) == 0
         assert time.monotonic() - told < 25
 
 
@@ -306,7 +306,7 @@ def test_a_taken_port_ends_the_server_with_its_name(repository: Path, tmp_path: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         server = Server(repository, "--grpc-port", port, log=tmp_path / "log")
-        assert server.process.wait(timeout=30) == 1
+        assert server.process.wait(timeout=60) == 1
     assert f"The gRPC port {port} of address 127.0.0.1 cannot be used" in server.log.read_text()
     server.stop()
 
@@ -324,5 +324,5 @@ def test_an_engine_that_dies_too_often_ends_the_server(own_server: Server) -> No
         for engine in own_server.processes("engine"):
             engine.kill()
         time.sleep(0.2)
-    assert own_server.process.wait(timeout=30) == 1
+    assert own_server.process.wait(timeout=60) == 1
     assert "dies too often" in own_server.log.read_text()
