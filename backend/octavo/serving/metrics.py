@@ -55,6 +55,7 @@ HISTOGRAMS: list[tuple[str, str, Callable[[Counters], Histogram]]] = [
     ("vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", lambda c: c.time_to_first_token),
     ("vllm:inter_token_latency_seconds", "Between two tokens of a request.", lambda c: c.inter_token_latency),
     ("vllm:time_per_output_token_seconds", "As vllm_backend names the inter-token latency.", lambda c: c.inter_token_latency),
+    ("vllm:request_queue_time_seconds", "From a request's arrival at the engine to its first step.", lambda c: c.queue_time),
     ("vllm:e2e_request_latency_seconds", "From a request's arrival to its end.", lambda c: c.request_latency),
     ("vllm:request_prompt_tokens", "Prompt tokens of a request.", lambda c: c.prompt_length),
     ("vllm:request_generation_tokens", "Tokens generated for a request.", lambda c: c.generation_length),

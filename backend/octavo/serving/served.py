@@ -186,6 +186,8 @@ class ServedEngine(Observer):
         else:
             count_failure(counters, generation.error, generation.finished_at - progress.arrival.at)
         progress.count_response(generation, counters, generation.finished_at)
+        if generation.queue_seconds is not None:
+            counters.queue_time.observe(generation.queue_seconds)
         counters.request_latency.observe(generation.finished_at - generation.arrived_at)
         counters.samples.observe(generation.request.sampling.n)
         if progress.arrival.trace is not None:

@@ -103,6 +103,7 @@ class Counters(msgspec.Struct):
     generation_tokens: int = 0
     time_to_first_token: Histogram = msgspec.field(default_factory=lambda: Histogram.over(LATENCY_EDGES))
     inter_token_latency: Histogram = msgspec.field(default_factory=lambda: Histogram.over(TOKEN_EDGES))
+    queue_time: Histogram = msgspec.field(default_factory=lambda: Histogram.over(REQUEST_EDGES))
     request_latency: Histogram = msgspec.field(default_factory=lambda: Histogram.over(REQUEST_EDGES))
     prompt_length: Histogram = msgspec.field(default_factory=lambda: Histogram.over(LENGTH_EDGES))
     generation_length: Histogram = msgspec.field(default_factory=lambda: Histogram.over(LENGTH_EDGES))
