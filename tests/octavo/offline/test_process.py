@@ -19,7 +19,8 @@ print("loaded", flush=True)
 input()
 """
 ENDLESS = 'llm.generate(["x"] * 8, SamplingParams(max_tokens=2000, ignore_eos=True), use_tqdm=False)\n'
-SHORT = 'print(len(llm.generate("x", SamplingParams(max_tokens=2), use_tqdm=False)[0].outputs[0].token_ids), flush=True)\n'
+TWO = "SamplingParams(max_tokens=2, ignore_eos=True)"
+SHORT = f'print(len(llm.generate("x", {TWO}, use_tqdm=False)[0].outputs[0].token_ids), flush=True)\n'
 
 
 class Script:

@@ -119,7 +119,7 @@ def test_the_chunks_of_a_stream_are_openais(client: OpenAI) -> None:
     rest = [part for part in parts if not part.id]
     assert all(part.type is None and part.function.name is None for part in rest)
     assert ["".join(part.function.arguments for part in rest if part.index == index) for index in (0, 1)] == [PARIS, ROME]
-    assert len(rest) > 10
+    assert len(rest) > 2, "each call's arguments came at once"
     assert [choice.finish_reason for choice in deltas if choice.finish_reason] == ["tool_calls"]
     assert deltas[-1].delta.tool_calls is None
 

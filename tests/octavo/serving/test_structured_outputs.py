@@ -70,7 +70,7 @@ def test_samples_and_streams_of_a_schema_are_json(server: Server) -> None:
     assert all(json.loads(text)["kind"] in {"cat", "dog"} for text in texts)
     status, *chunks = events(server, GENERATE + "_stream", generated(stream=True, structured_outputs={"json": SCHEMA}))
     assert status == 200
-    assert len(chunks) > 3
+    assert len(chunks) > 1
     assert json.loads("".join(chunk["text_output"] for chunk in chunks))["age"] <= 30
 
 

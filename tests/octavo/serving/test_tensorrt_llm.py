@@ -74,7 +74,8 @@ def test_a_core_models_client_gets_token_ids(client: triton.InferenceServerClien
 def test_an_llm_api_client_streams(client: triton.InferenceServerClient) -> None:
     answers: queue.SimpleQueue = queue.SimpleQueue()
     client.start_stream(lambda result, error: answers.put((result, error)))
-    given = tensors(text_input=("hello", "BYTES"), streaming=(True, "BOOL"), sampling_param_max_tokens=(7, "INT32"))
+    sampling = {"sampling_param_max_tokens": (7, "INT32"), "sampling_param_top_k": (1, "INT32")}
+    given = tensors(text_input=("hello", "BYTES"), streaming=(True, "BOOL"), **sampling)
     client.async_stream_infer("tiny", given, request_id="1")
     count = 0
     while True:
