@@ -128,3 +128,19 @@ def test_a_client_that_leaves_without_reading_ends_the_generation() -> None:
                 await asyncio.sleep(0.01)
 
     asyncio.run(run())
+
+
+def test_a_client_that_leaves_ends_the_generation_though_another_request_waits_behind_it() -> None:
+    """Nothing is read of a connection on which one waits, so it is a write that shows it."""
+    played = Played()
+
+    async def run() -> None:
+        async with reading(played, request=2 * REQUEST) as (reader, writer):
+            played.put(piece("a"))
+            await reader.readuntil(b'"content":"a"')
+            writer.transport.abort()
+            while not played.cancelled:
+                played.put(piece("b"))
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())

@@ -45,6 +45,8 @@ class LimitedProtocol(HttpToolsProtocol):
     A client that closes its side after a whole request, as ``nc -N`` does, still gets its answer. One that has gone for good
     sends nothing else, so it is told to continue, which every client ignores, until its host says that nobody is there.
 
+    Whoever answers hears that the client is gone, also while others wait behind it: uvicorn tells the newest request alone.
+
     Every request offers its ``Direct``; ``turn`` is that of the server's event loop.
     """
 
@@ -56,6 +58,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _refused = False
     _patience: asyncio.TimerHandle | None = None
     _probing: asyncio.TimerHandle | None = None
+    _answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first header is waited for."""
@@ -67,6 +70,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         if self._probing is not None:
             self._probing.cancel()
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -127,6 +133,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
         cycle.scope["extensions"] = {EXTENSION: Direct(cycle, self.turn)}  # type: ignore[dict-item]
         super()._start_asgi_task(cycle, app)
 
