@@ -208,7 +208,7 @@ def test_a_server_that_no_longer_answers_is_started_anew(tmp_path: Path, stopped
     """The Knative runtime with a bare snapshot: one port, probes over gRPC, and liveness that acts."""
     write_snapshot(tmp_path / "snapshot")
     container = container_for_service("octavo-knative")
-    container["args"] += ["--engine-timeout-secs=1"] if stopped == "supervisor" else []
+    container["args"] += ["--engine-timeout-secs=5"] if stopped == "supervisor" else []
     with running(container, tmp_path / "snapshot", tmp_path / "log") as kubelet:
         first = kubelet.container
         with triton.InferenceServerClient(first.at(9000)) as client:

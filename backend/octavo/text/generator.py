@@ -1,7 +1,7 @@
 """``Generator`` and ``Generation``: a ``GenerateRequest`` in, an async stream of ``GenerateChunk`` out. Knows no wire format.
 
 All of it runs in one event loop, without a task per request or token: the engine client calls ``Generation`` for every
-output, which calls whoever listens. Only long texts are tokenised in a thread.
+output, which calls whoever listens. Only long texts are tokenised in a thread, and conversations rendered in one.
 """
 
 import asyncio
@@ -27,9 +27,8 @@ from octavo.text.sample import Sample
 from octavo.text.stops import StopSet
 from octavo.text.tokenizer import Tokenizer
 
-LONG_TEXT = 8192  # characters; about 10 ms of tokenising, the most that one request may hold up the others
 log = logging.getLogger(__name__)
-_long_texts = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenize")
+_readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tokenize")
 
 
 class Observer:
@@ -287,7 +286,7 @@ class Generator:
     def generate(self, request: GenerateRequest, backlog: Backlog | None = None) -> Generation:
         """Start to answer ``request``; ``backlog`` counts what is not read of it.
 
-        Raises ``OctavoError`` if it can never be served; a long text's check is the reader's.
+        Raises ``OctavoError`` if it can never be served; what takes long to read is refused to who reads the answer.
         """
         sampling = request.sampling
         self._admission.check_numbers(len(request.prompts), sampling.n)
@@ -296,8 +295,8 @@ class Generator:
         count, markers = len(request.prompts) * sampling.n, request.markers
         samples = [Sample(self.tokenizer, sampling, stops, self._eos, markers) for _ in range(count)]
         generation = Generation(request, self._client, samples, self._observer, backlog)
-        if self._reader.num_characters(request.prompts) > LONG_TEXT:
-            self._start_long(generation)
+        if self._reader.takes_long(request.prompts):
+            self._read_aside(generation)
         else:
             self._begin(generation, self._reader.read(request.prompts))
         return generation
@@ -305,9 +304,9 @@ class Generator:
     async def tokenize(self, prompt: str | Conversation, add_special_tokens: bool = True) -> list[int]:
         """The token ids of a prompt, without an answer. Raises ``InvalidRequest``."""
         self._reader.check_texts([prompt])
-        if self._reader.num_characters([prompt]) <= LONG_TEXT:
+        if not self._reader.takes_long([prompt]):
             return self._reader.encode(prompt, add_special_tokens)
-        return await asyncio.get_running_loop().run_in_executor(_long_texts, self._reader.encode, prompt, add_special_tokens)
+        return await asyncio.get_running_loop().run_in_executor(_readers, self._reader.encode, prompt, add_special_tokens)
 
     def _begin(self, generation: Generation, prompt_token_ids: list[list[int]]) -> None:
         request = generation.request
@@ -315,11 +314,11 @@ class Generator:
         thoughts = [None if reasoning is None else reasoning.thoughts(self.tokenizer, ids) for ids in prompt_token_ids]
         generation.start(prompt_token_ids, thoughts, self._reader.bad_words(request.sampling.bad_words))
 
-    def _start_long(self, generation: Generation) -> None:
+    def _read_aside(self, generation: Generation) -> None:
         prompts = generation.request.prompts
         self._reader.check_texts(prompts)
         loop = asyncio.get_running_loop()
-        loop.run_in_executor(_long_texts, self._reader.read, prompts).add_done_callback(partial(self._encoded, generation))
+        loop.run_in_executor(_readers, self._reader.read, prompts).add_done_callback(partial(self._encoded, generation))
 
     def _encoded(self, generation: Generation, encoding: "asyncio.Future[list[list[int]]]") -> None:
         if generation.over or encoding.cancelled():

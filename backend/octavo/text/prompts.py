@@ -7,7 +7,7 @@ from octavo.text.admission import Admission, BadPrompt
 from octavo.text.request import Conversation, Prompt
 from octavo.text.tokenizer import Tokenizer
 
-MESSAGE = 64  # as many characters as take about the time to tokenise that a template takes for an empty message
+LONG_TEXT = 8192  # characters; about 10 ms of tokenising, the most that one request may hold up the others
 
 
 class PromptReader:
@@ -26,9 +26,11 @@ class PromptReader:
             self._admission.check_prompt(token_ids)
         return read
 
-    def num_characters(self, prompts: Sequence[Prompt]) -> int:
-        """How much there is to read: of a conversation all that its template is told, each message counted as ``MESSAGE`` more."""
-        return sum(map(_amount, prompts))
+    def takes_long(self, prompts: Sequence[Prompt]) -> bool:
+        """Whether reading them would hold up an event loop: texts that are long, or a template's process to wait for."""
+        if self._tokenizer.chat_template is not None and any(isinstance(prompt, Conversation) for prompt in prompts):
+            return True
+        return sum(map(_num_characters, prompts)) > LONG_TEXT
 
     def check_texts(self, prompts: Sequence[Prompt]) -> None:
         """Refuse a text so long that it need not be tokenised to know that it does not fit."""
@@ -72,7 +74,3 @@ def _num_characters(prompt: Prompt) -> int:
             return prompt.num_characters
         case _:
             return 0
-
-
-def _amount(prompt: Prompt) -> int:
-    return prompt.num_bytes + len(prompt.messages) * MESSAGE if isinstance(prompt, Conversation) else _num_characters(prompt)

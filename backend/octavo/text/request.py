@@ -34,11 +34,6 @@ class Conversation(msgspec.Struct, frozen=True):
             rest.append(tools)
         return contents + (_num_bytes(rest) if rest else 0)
 
-    @property
-    def num_bytes(self) -> int:
-        """How much the template is told, whatever it makes of that. Raises ``InvalidRequest`` if it cannot be written."""
-        return _num_bytes([self.messages, self.variables])
-
 
 def _num_bytes(value: Any) -> int:
     try:

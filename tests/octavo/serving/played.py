@@ -71,7 +71,7 @@ async def playing(play: Callable[[], Played], words: Callable[[], Answer] = chat
 
     taken = listener("127.0.0.1", 0)
     server = listen.HttpServer(Starlette(routes=[Route("/", answer)]), taken)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         yield taken.getsockname()
     await server.close()
 

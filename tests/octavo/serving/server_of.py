@@ -13,6 +13,6 @@ from octavo.serving.children import Programs
 if __name__ == "__main__":
     programs = Programs(*sys.argv[1:3])
     del sys.argv[1:3]
-    frontends.START_PATIENCE = 8.0
+    frontends.START_PATIENCE = 12.0
     supervisor.run = partial(supervisor.run, programs=programs)
     app()

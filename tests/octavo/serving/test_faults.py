@@ -15,6 +15,8 @@ import pytest
 import tritonclient.grpc as triton
 from calls import Stream, Streams, infer_request, is_final
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from http_calls import post
+from openai_calls import CHAT, chat_body
 from server import Server, running
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
@@ -115,9 +117,9 @@ def test_a_front_end_that_hangs_as_it_starts_is_ended(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fragile: Programs
 ) -> None:
     monkeypatch.setenv("OCTAVO_TEST_HANGS", "1")
-    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=8")
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=12")
     with running(repository, *flags, log=tmp_path / "log", programs=fragile) as server, Stream(server.grpc) as stream:
-        assert "Front end 0 has not answered for 8 s and is ended." in server.log.read_text()
+        assert "Front end 0 has not answered for 12 s and is ended." in server.log.read_text()
         assert is_final(stream.send(infer_request()).rest()[-1])
 
 
@@ -142,7 +144,7 @@ def test_a_front_end_that_starts_again_listens_once_it_knows_the_models(
 
 
 def test_no_server_is_alive_whose_supervisor_hangs(repository: Path, tmp_path: Path) -> None:
-    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=1")
+    flags = ("--model-control-mode=explicit", "--load-model=tiny", "--engine-timeout-secs=5")
     with running(repository, *flags, log=tmp_path / "log") as server, grpc.insecure_channel(server.grpc) as channel:
         check, client = health_pb2_grpc.HealthStub(channel).Check, server.client()
 
@@ -156,6 +158,25 @@ def test_no_server_is_alive_whose_supervisor_hangs(repository: Path, tmp_path: P
         server.process.send_signal(signal.SIGCONT)
         server.wait_until(lambda: alive() == {True}, "the server to be alive again")
         client.close()
+
+
+def test_a_template_process_that_is_stopped_holds_nobody_else_up(own_server: Server) -> None:
+    """One that idles is used again: what asks it waits, in a thread of its own."""
+    assert post(own_server, CHAT, chat_body()).status == 200
+    stopped = own_server.processes("template")
+    assert stopped
+    for process in stopped:
+        process.suspend()
+    replies: list[int] = []
+    asking = threading.Thread(target=lambda: replies.append(post(own_server, CHAT, chat_body()).status))
+    asking.start()
+    time.sleep(0.5)  # for it to be read; were it too short, nothing would be held up yet
+    assert own_server.get("/v2/health/live")[0] == 200
+    assert not replies
+    for process in stopped:
+        process.resume()
+    asking.join()
+    assert replies == [200]
 
 
 def ready(client: triton.InferenceServerClient) -> bool:

@@ -9,7 +9,8 @@ from asked import ask
 from octavo.engine.messages import FinishReason, TokenLogprobs
 from octavo.errors import Cancelled, InvalidRequest
 from octavo.text.chat_template import ChatTemplate
-from octavo.text.generator import LONG_TEXT, Generator
+from octavo.text.generator import Generator
+from octavo.text.prompts import LONG_TEXT
 from octavo.text.request import Conversation
 
 pytestmark = pytest.mark.anyio
@@ -94,11 +95,13 @@ HI = Conversation([{"role": "user", "content": "Hi"}])
 async def test_a_conversation_is_spelled_by_the_models_template_and_no_token_is_added(client, tokenizer, info, monkeypatch):
     roomy = msgspec.structs.replace(info, max_model_len=4096)
     Generator(client, tokenizer, roomy).generate(ask(HI))
+    while not client.requests:
+        await asyncio.sleep(0.001)
     spelled = tokenizer.encode(tokenizer.chat_template.render(HI.messages), add_special_tokens=False)
     assert client.requests[0].prompt_token_ids == spelled
     monkeypatch.setattr(tokenizer, "chat_template", ChatTemplate("{{ 'x' * 10000000 }}", {}))
     with pytest.raises(InvalidRequest, match="The prompt holds at least 123457 tokens"):
-        Generator(client, tokenizer, roomy).generate(ask(HI))
+        await anext(Generator(client, tokenizer, roomy).generate(ask(HI)))
 
 
 async def test_a_model_without_a_template_takes_no_messages(generator, client, tokenizer, monkeypatch):
@@ -115,12 +118,13 @@ LONG = "word " * LONG_TEXT
 @pytest.mark.parametrize(
     ("conversation", "tokens"),
     [
+        (HI, 1),
         (Conversation([{"role": "user", "content": LONG}]), LONG_TEXT),
         (Conversation([{"role": "user", "content": "Hi", "reasoning": LONG}]), 1),
         (Conversation([{"role": "user", "content": "Hi"}], {"documents": [{"text": LONG}]}), 1),
     ],
 )
-async def test_a_long_conversation_is_spelled_beside_the_loop(client, tokenizer, info, conversation, tokens):
+async def test_a_conversation_is_spelled_beside_the_loop(client, tokenizer, info, conversation, tokens):
     roomy = msgspec.structs.replace(info, max_model_len=1_000_000)
     Generator(client, tokenizer, roomy).generate(ask(conversation))
     assert client.requests == []

@@ -88,13 +88,18 @@ class EventStream(Response):
                 self._fail(visible(error))
                 return
             if events or chunk.final:
-                self._tell(events, chunk.final)
+                try:
+                    self._tell(events, chunk.final)
+                except Exception as error:  # is not tried again for every token
+                    self._last = True
+                    self._sent(error)
+                    return
 
     def _fail(self, error: OctavoError) -> None:
         if self._started:
             self._tell(self._words.failure(error), last=True)
         else:
-            self._last = True
+            self._last, self._quiet = True, False
             self._run(self._words.refusal(error)(*self._asgi))
 
     def _tell(self, events: bytes, last: bool) -> None:
