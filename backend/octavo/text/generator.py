@@ -321,9 +321,14 @@ class Generator:
         loop.run_in_executor(_readers, self._reader.read, prompts).add_done_callback(partial(self._encoded, generation))
 
     def _encoded(self, generation: Generation, encoding: "asyncio.Future[list[list[int]]]") -> None:
-        if generation.over or encoding.cancelled():
+        if encoding.cancelled():
+            return
+        refusal = encoding.exception()  # asked for in any case: the loop complains of one that nobody has looked at
+        if generation.over:
             return
         try:
+            if refusal is not None:
+                raise refusal
             self._begin(generation, encoding.result())
         except OctavoError as error:
             generation.fail(error)

@@ -1,6 +1,7 @@
 """What a request brings to the front end: prompts that are read, in the loop or beside it, or refused."""
 
 import asyncio
+import gc
 
 import msgspec
 import pytest
@@ -167,3 +168,14 @@ async def test_a_generation_cancelled_while_its_text_is_tokenised_is_never_sent(
         await anext(generation)
     await asyncio.sleep(0.3)
     assert client.requests == []
+
+
+async def test_a_refusal_that_nobody_waits_for_any_more_is_no_complaint(tokenizer, client, info, caplog):
+    small = msgspec.structs.replace(info, max_model_len=1000)
+    generation = Generator(client, tokenizer, small).generate(ask("word " * 2000))
+    generation.cancel()
+    with pytest.raises(Cancelled):
+        await anext(generation)
+    await asyncio.sleep(0.3)
+    gc.collect()
+    assert not caplog.records
