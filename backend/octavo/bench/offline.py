@@ -35,7 +35,6 @@ MAX_MODEL_LEN = 16384
 QUEUE = 2**16
 _FIRST_INPUT = 128
 _WARM_REQUESTS, _WARM_TOKENS = 8, 4
-_WARM_ROWS = 8
 
 
 def resolve_model(model: Path, arguments: Mapping[str, object]) -> tuple[EngineConfig, ModelShape]:
@@ -70,6 +69,8 @@ def run(config: EngineConfig, shape: ModelShape, plan: Plan) -> Iterator[Measure
     engine, start = timed_start(lambda: InProcessEngine(config), lambda engine: engine.generate(prompt, 1))
     gc.collect()
     gc.freeze()  # as an engine process does
+    while engine.runner.warm_up():  # likewise, while it waits for its first requests
+        pass
     device = resolve_device(config.device)
     precision = precision_for(DTYPES[engine.core.info.dtype], device)
     ceilings = measure(device, precision.activations)
@@ -99,24 +100,10 @@ def run(config: EngineConfig, shape: ModelShape, plan: Plan) -> Iterator[Measure
 
 
 def warm_up(engine: InProcessEngine, phase: Phase, vocab: int, limits: Limits) -> None:
-    """Enough requests of the phase to fill two steps, then decodes at every number of rows that it can come to.
-
-    A served engine has met them all after a while: what is compiled or captured on demand is not what a phase measures. One of
-    the rows is as long as the phase's grow; the others are short, and a few end with every step.
-    """
+    """Enough requests of the phase to fill two steps, so that nothing is met for the first time."""
     count = min(phase.requests, max(_WARM_REQUESTS, 2 * limits.tokens // phase.input_len + 1))
     few = random_prompts(count, phase.input_len, vocab, seed=1001)
     engine.generate(few, min(_WARM_TOKENS, phase.output_len), _sampling(phase))
-    if phase.output_len == 1:
-        return
-    rows = min(phase.requests, limits.rows)
-    counts = [2 + at // _WARM_ROWS for at in reversed(range(rows))]
-    longest = max(phase.input_len, phase.input_len + phase.output_len - counts[0])
-    prompts = random_prompts(1, longest, vocab, seed=1002) + random_prompts(rows - 1, 1, vocab, seed=1003)
-    engine.generate(prompts, counts, _sampling(phase))
-    for last in (1, 2, 4):
-        if last < rows:
-            engine.generate(random_prompts(last, phase.input_len, vocab, seed=1004), 2, _sampling(phase))
 
 
 def _run(
