@@ -41,10 +41,12 @@ def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> Any:
 
 
 def paged_decode(
-    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: Any
-) -> torch.Tensor:
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: Any,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
     """See ``octavo_kernels.paged_decode``; the attention of a chunk of one query."""
-    return prefill_anywhere(q, kv, page_table, plan, context_lens, 1, scale, alike=True)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
+    return prefill_anywhere(q, kv, page_table, plan, context_lens, 1, scale, out, alike=True)
 
 
 def paged_prefill(
@@ -55,9 +57,11 @@ def paged_prefill(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """See ``octavo_kernels.paged_prefill``."""
-    return prefill_anywhere(q, kv, page_table, cu_query, context_lens, max_query_len, scale, alike=True)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
+    return prefill_anywhere(q, kv, page_table, cu_query, context_lens, max_query_len, scale, out, alike=True)
 
 
 def sample(

@@ -161,16 +161,18 @@ def _decode_kernel(
 
 
 def paged_decode(
-    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: "DecodePlan"
-) -> torch.Tensor:
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: "DecodePlan",
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Attend ``q`` [R, H, D] to the first ``context_lens[r]`` tokens of each row; returns [R, H, D].
 
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D]. ``page_table``: int32 [R, P], a row's pages in order; entries behind the
     row's length are not read. ``context_lens``: int32 [R]; a row of length 0 gives zeros. ``plan``: ``plan_decode`` of these
-    lengths.
+    lengths. ``out`` [R, H, D], packed: written and returned, if there is one.
     """
     rows, heads, head_dim = q.shape
-    out = torch.empty((rows, heads, head_dim), dtype=q.dtype, device=q.device)
+    if out is None:
+        out = torch.empty((rows, heads, head_dim), dtype=q.dtype, device=q.device)
     if not rows:
         return out
     programs, group = plan.tasks.shape[0], heads // kv.shape[2]

@@ -75,16 +75,20 @@ def paged_prefill(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend the queries ``q`` [T, H, D] of R rows, laid end to end, each to its row's tokens up to itself; returns [T, H, D].
 
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D]. ``page_table``: int32 [R, P]. ``cu_query``: int32 [R + 1], row r's
     queries are ``cu_query[r]`` to ``cu_query[r + 1]``, at most ``max_query_len`` of them. ``context_lens``: int32 [R], tokens of
-    the row including these, so that query i stands at position ``context_len - query_len + i``.
+    the row including these, so that query i stands at position ``context_len - query_len + i``. ``out`` [T, H, D], packed:
+    written and returned, if there is one.
     """
+    if out is None:
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     if fits_hopper(q, kv):
-        return prefill_on_hopper(q, kv, page_table, cu_query, context_lens, scale)
-    return prefill_anywhere(q, kv, page_table, cu_query, context_lens, max_query_len, scale, alike=False)
+        return prefill_on_hopper(q, kv, page_table, cu_query, context_lens, scale, out)
+    return prefill_anywhere(q, kv, page_table, cu_query, context_lens, max_query_len, scale, out, alike=False)
 
 
 def prefill_anywhere(
@@ -95,12 +99,15 @@ def prefill_anywhere(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    out: torch.Tensor,
     alike: bool,
 ) -> torch.Tensor:
-    """``paged_prefill`` by the portable kernel; ``alike``: a query's result depends on nothing but itself and its row's tokens."""
-    tokens, heads, head_dim = q.shape
+    """``paged_prefill`` into ``out`` by the portable kernel.
+
+    ``alike``: a query's result depends on nothing but itself and its row's tokens.
+    """
+    _, heads, head_dim = q.shape
     _, _, kv_heads, page_size, _ = kv.shape
-    out = torch.empty((tokens, heads, head_dim), dtype=q.dtype, device=q.device)
     group, block_d = heads // kv_heads, triton.next_power_of_2(head_dim)
     block_m, tile, warps, stages = _tiling(_MANY if alike else max_query_len * group, block_d, q.element_size())
     _prefill_kernel[(triton.cdiv(max_query_len, block_m // group), kv_heads, context_lens.shape[0])](

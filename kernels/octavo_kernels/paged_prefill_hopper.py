@@ -282,13 +282,13 @@ def fits_hopper(q: torch.Tensor, kv: torch.Tensor) -> bool:
 
 
 def prefill_on_hopper(
-    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, cu_query: torch.Tensor, context_lens: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """``paged_prefill`` of tensors that ``fits_hopper``."""
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, cu_query: torch.Tensor, context_lens: torch.Tensor, scale: float,
+    out: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """``paged_prefill`` into ``out`` of tensors that ``fits_hopper``."""
     tokens, heads, head_dim = q.shape
     num_pages, _, kv_heads, page_size, _ = kv.shape
     rows, group, page_rows = context_lens.shape[0], heads // kv_heads, kv.stride(0) // head_dim
-    out = torch.empty((tokens, heads, head_dim), dtype=q.dtype, device=q.device)
     slots = tokens // (BLOCK_M.value // group) + rows  # a row fills at most one tile only in part
     layout = gl.NVMMASharedLayout.get_default_for([page_size, head_dim], _DTYPES[kv.dtype])
     pool = [(num_pages - 1) * page_rows + 2 * kv_heads * page_size, head_dim]

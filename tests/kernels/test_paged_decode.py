@@ -64,8 +64,11 @@ def test_paged_decode(place, case: Case, fill_cache) -> None:
 
     plan = place.kernels.plan_decode(lengths, case.kv_heads)
     out = place.kernels.paged_decode(q, kv, table, lengths, 0.3, plan)
+    longer = torch.full((len(rows) + 1, *q.shape[1:]), torch.nan, dtype=q.dtype, device=q.device)
+    place.kernels.paged_decode(q, kv, table, lengths, 0.3, plan, out=longer[:-1])
 
     assert out.dtype == place.dtype
+    assert torch.equal(longer[:-1], out) and longer[-1].isnan().all()
     for query, (keys, values), answer in zip(q, rows, out, strict=True):
         if keys.shape[1]:
             expected = _attend(query, keys, values, 0.3)

@@ -63,8 +63,11 @@ def test_paged_prefill(place, case: Case, fill_cache) -> None:
     q = packed.view(sum(queries), -1)[:, : case.heads * case.head_dim].view(sum(queries), case.heads, case.head_dim)
 
     out = place.kernels.paged_prefill(q, kv, table, starts, lengths, max(queries), 0.3)
+    longer = torch.full((sum(queries) + 1, *q.shape[1:]), torch.nan, dtype=q.dtype, device=q.device)
+    place.kernels.paged_prefill(q, kv, table, starts, lengths, max(queries), 0.3, out=longer[1:])
 
     assert out.dtype == place.dtype
+    assert torch.equal(longer[1:], out) and longer[0].isnan().all()
     for query, (keys, values), answer in zip(q.split(queries), rows, out.split(queries), strict=True):
         if query.shape[0]:
             expected = _attend(query, keys, values, 0.3)

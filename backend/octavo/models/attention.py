@@ -7,7 +7,7 @@ import torch
 
 from octavo_kernels import Kernels
 
-Attend = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Attend = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,22 @@ class AttentionContext:
         if decodes == rows:
             return decode
         prefill = self._prefill(kernels, scale)
-        return lambda q, kv: torch.cat([decode(q[:decodes], kv), prefill(q[decodes:], kv)])
+
+        def both(q: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
+            out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+            decode(q[:decodes], kv, out[:decodes])
+            prefill(q[decodes:], kv, out[decodes:])
+            return out
+
+        return both
 
     def _decode(self, kernels: Kernels, num_kv_heads: int, scale: float) -> Attend:
         pages, lens = self.page_table[: self.num_decodes], self.context_lens[: self.num_decodes]
         plan = kernels.plan_decode(lens, num_kv_heads)
-        return lambda q, kv: kernels.paged_decode(q, kv, pages, lens, scale, plan)
+        return lambda q, kv, out=None: kernels.paged_decode(q, kv, pages, lens, scale, plan, out)
 
     def _prefill(self, kernels: Kernels, scale: float) -> Attend:
         assert self.cu_query is not None
         first = self.num_decodes
         pages, lens, starts = self.page_table[first:], self.context_lens[first:], self.cu_query[first:] - first
-        return lambda q, kv: kernels.paged_prefill(q, kv, pages, starts, lens, self.max_query_len, scale)
+        return lambda q, kv, out=None: kernels.paged_prefill(q, kv, pages, starts, lens, self.max_query_len, scale, out)

@@ -94,11 +94,13 @@ def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> Any:
 
 
 def paged_decode(
-    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: Any
-) -> torch.Tensor:
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: Any,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
     """See ``octavo_kernels.paged_decode``."""
     rows = zip(q.split(1), page_table.split(1), context_lens.split(1), plan.apart, strict=True)
-    return torch.cat([twin_decode.paged_decode(query.clone(), kv, pages, length, scale, own) for query, pages, length, own in rows])
+    made = torch.cat([twin_decode.paged_decode(query.clone(), kv, pages, length, scale, own) for query, pages, length, own in rows])
+    return made if out is None else out.copy_(made)
 
 
 def paged_prefill(
@@ -109,12 +111,13 @@ def paged_prefill(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """See ``octavo_kernels.paged_prefill``; every query is a row that decodes."""
     counts = cu_query.diff()
     owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
     lengths = context_lens[owner] - cu_query[1:][owner] + torch.arange(1, len(owner) + 1, dtype=torch.int32)
-    return paged_decode(q, kv, page_table[owner], lengths, scale, plan_decode(lengths, kv.shape[2]))
+    return paged_decode(q, kv, page_table[owner], lengths, scale, plan_decode(lengths, kv.shape[2]), out)
 
 
 def sample(

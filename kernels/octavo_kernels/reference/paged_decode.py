@@ -8,18 +8,26 @@ from octavo_kernels.reference.plan_decode import DecodePlan
 
 
 def paged_decode(
-    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: "DecodePlan"
-) -> torch.Tensor:
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: "DecodePlan",
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Attend ``q`` [R, H, D] to the first ``context_lens[r]`` tokens of each row; returns [R, H, D].
 
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D]. ``page_table``: int32 [R, P], a row's pages in order, padded with any
-    valid page. ``context_lens``: int32 [R]; a row of length 0 gives zeros. ``plan``: ``plan_decode`` of these lengths. What lies
-    in the cache behind a row's length does not count, but on a CPU it must be finite (a masked NaN is still a NaN): start with
-    zeros, ``rope_cache`` adds finite numbers only.
+    valid page. ``context_lens``: int32 [R]; a row of length 0 gives zeros. ``plan``: ``plan_decode`` of these lengths.
+    ``out`` [R, H, D], packed: written and returned, if there is one. What lies in the cache behind a row's length does not count,
+    but on a CPU it must be finite (a masked NaN is still a NaN): start with zeros, ``rope_cache`` adds finite numbers only.
     """
+    made = _attend(q, kv, page_table, context_lens, scale, plan)
+    return made if out is None else out.copy_(made)
+
+
+def _attend(
+    q: torch.Tensor, kv: torch.Tensor, page_table: torch.Tensor, context_lens: torch.Tensor, scale: float, plan: "DecodePlan"
+) -> torch.Tensor:
     if plan.apart:
         rows = zip(q.split(1), page_table.split(1), context_lens.split(1), plan.apart, strict=True)
-        return torch.cat([paged_decode(query, kv, pages, length, scale, own) for query, pages, length, own in rows])
+        return torch.cat([_attend(query, kv, pages, length, scale, own) for query, pages, length, own in rows])
     if plan.longest == 0:
         return torch.zeros_like(q)
     pages = -(-plan.longest // kv.shape[3])

@@ -14,14 +14,17 @@ def paged_prefill(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend the queries ``q`` [T, H, D] of R rows, laid end to end, each to its row's tokens up to itself; returns [T, H, D].
 
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D]. ``page_table``: int32 [R, P]. ``cu_query``: int32 [R + 1], row r's
     queries are ``cu_query[r]`` to ``cu_query[r + 1]``, at most ``max_query_len`` of them. ``context_lens``: int32 [R], tokens of
-    the row including these, so that query i stands at position ``context_len - query_len + i``.
+    the row including these, so that query i stands at position ``context_len - query_len + i``. ``out`` [T, H, D], packed:
+    written and returned, if there is one.
     """
-    out = torch.empty(q.shape, dtype=q.dtype)
+    if out is None:
+        out = torch.empty(q.shape, dtype=q.dtype)
     starts = cu_query.tolist()
     for row, length in enumerate(context_lens.tolist()):
         chunk = slice(starts[row], starts[row + 1])
