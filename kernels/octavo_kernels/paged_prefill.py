@@ -5,6 +5,8 @@ read once a group. Tiles that every query sees in full need no mask; the rest, a
 ALIKE, every query sums its tiles by the same code, whatever queries lie beside it.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -75,19 +77,20 @@ def paged_prefill(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    plan: Any,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend the queries ``q`` [T, H, D] of R rows, laid end to end, each to its row's tokens up to itself; returns [T, H, D].
 
     ``kv``: [num_pages, 2, num_kv_heads, page_size, D]. ``page_table``: int32 [R, P]. ``cu_query``: int32 [R + 1], row r's
     queries are ``cu_query[r]`` to ``cu_query[r + 1]``, at most ``max_query_len`` of them. ``context_lens``: int32 [R], tokens of
-    the row including these, so that query i stands at position ``context_len - query_len + i``. ``out`` [T, H, D], packed:
-    written and returned, if there is one.
+    the row including these, so that query i stands at position ``context_len - query_len + i``. ``plan``: ``plan_prefill``'s.
+    ``out`` [T, H, D], packed: written and returned, if there is one.
     """
     if out is None:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    if fits_hopper(q, kv):
-        return prefill_on_hopper(q, kv, page_table, cu_query, context_lens, scale, out)
+    if plan is not None and fits_hopper(q, kv):
+        return prefill_on_hopper(q, kv, page_table, scale, plan, out)
     return prefill_anywhere(q, kv, page_table, cu_query, context_lens, max_query_len, scale, out, alike=False)
 
 

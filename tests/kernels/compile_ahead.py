@@ -28,7 +28,7 @@ class Attention(NamedTuple):
     page_size: int
 
 
-FEW = [Attention(9, 3, 64, 16), Attention(32, 8, 128, 64)]
+FEW = [Attention(9, 3, 64, 16), Attention(32, 8, 64, 64), Attention(32, 8, 128, 64)]
 ALL = [
     *FEW,
     *(Attention(8, 2, head_dim, page) for head_dim in (64, 80, 96, 128, 256) for page in (16, 32, 64, 128)),
@@ -87,7 +87,8 @@ def launch(kernels: Kernels, model: Attention, chunks: list[int]) -> None:
         q = kernels.rope_cache(tokens, index, torch.zeros(4, head_dim), index, kv, heads, kv_heads, norm, norm)
     kernels.paged_decode(q, kv, table, lengths, 1.0, kernels.plan_decode(lengths, kv_heads))
     for queries in chunks:
-        kernels.paged_prefill(q, kv, table, lengths, lengths, queries, 1.0)
+        plan = kernels.plan_prefill(lengths, lengths, max(2, queries), heads, kv_heads, head_dim)
+        kernels.paged_prefill(q, kv, table, lengths, lengths, queries, 1.0, plan)
 
 
 def multiply(kernels: Kernels, width: int, ffn: int) -> None:
@@ -129,8 +130,8 @@ if __name__ == "__main__":
             int(sys.argv[2]),
             ALL,
             [(576, 1536), (1024, 3072), (2048, 8192), (4096, 14336)],
-            [1, 8, 16, 32, 64, 128],
+            [1, 8, 16, 32, 64, 128, 1024],
             [32_000, 49_152, 128_256, 262_144],
         )
     else:
-        main(int(sys.argv[2]), FEW, [(576, 1536), (2048, 8192)], [1, 128], [49_152])
+        main(int(sys.argv[2]), FEW, [(576, 1536), (2048, 8192)], [1, 128, 1024], [49_152])

@@ -129,7 +129,8 @@ def test_a_query_attends_the_same_in_any_chunk_and_any_batch(place: Place, model
             out = kernels.paged_decode(queries, kv, table[rows], lengths, 0.2, plan)
         else:
             starts = torch.tensor([0, *counts], device=place.device).cumsum(0).int()
-            out = kernels.paged_prefill(queries, kv, table[rows], starts, lengths, max(counts), 0.2)
+            plan = kernels.plan_prefill(starts, lengths, len(queries), heads, kv_heads, head_dim)
+            out = kernels.paged_prefill(queries, kv, table[rows], starts, lengths, max(counts), 0.2, plan)
         return list(out.split(counts))
 
     everything = [(row, 0, length) for row, length in enumerate(LENGTHS)]

@@ -37,8 +37,14 @@ GPU_CASES = [
     Case("one-head-a-group", [(300, 700), (1, 65)], 4, 4, 64, 64),
     Case("one-group", [(9, 33), (20, 600)], 16, 1, 128, 64),
     Case("qwen2", [(1000, 1000), (77, 1077)], 14, 2, 64, 64),
+    Case("1b-prompts", [*[(128, 128)] * 9, (0, 64), (65, 65)], 32, 8, 64, 64),
+    Case("1b-chunk", [(1500, 9000), (3, 70)], 32, 8, 64, 64),
     Case("phi", [(500, 900)], 32, 32, 96, 64),
     Case("gemma", [(700, 1000)], 16, 8, 256, 16),
+    # Parts of their keys, merged; beside rows without a query, as in graphs.
+    *(Case(f"{n}-of-8192", [(n, 8192), *[(0, 0)] * 15], 32, 8, 128, 64) for n in (64, 300, 512)),
+    Case("few-of-8192-narrow", [(64, 8192), *[(0, 0)] * 15], 32, 8, 64, 64),
+    Case("mixed-parts", [(700, 700), (2, 9000), (1, 1), (0, 64), (513, 3000), (64, 64)], 32, 8, 128, 64),
     Case("past-2-billion-elements", [(200, 200), (100, 150)], 32, 8, 128, 64, layers=32, spare_pages=600),
 ]
 
@@ -62,9 +68,10 @@ def test_paged_prefill(place, case: Case, fill_cache) -> None:
     packed = place.put(torch.randn(sum(queries), case.heads + 1, case.head_dim))
     q = packed.view(sum(queries), -1)[:, : case.heads * case.head_dim].view(sum(queries), case.heads, case.head_dim)
 
-    out = place.kernels.paged_prefill(q, kv, table, starts, lengths, max(queries), 0.3)
+    plan = place.kernels.plan_prefill(starts, lengths, sum(queries), case.heads, case.kv_heads, case.head_dim)
+    out = place.kernels.paged_prefill(q, kv, table, starts, lengths, max(queries), 0.3, plan)
     longer = torch.full((sum(queries) + 1, *q.shape[1:]), torch.nan, dtype=q.dtype, device=q.device)
-    place.kernels.paged_prefill(q, kv, table, starts, lengths, max(queries), 0.3, out=longer[1:])
+    place.kernels.paged_prefill(q, kv, table, starts, lengths, max(queries), 0.3, plan, out=longer[1:])
 
     assert out.dtype == place.dtype
     assert torch.equal(longer[1:], out) and longer[0].isnan().all()

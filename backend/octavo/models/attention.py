@@ -1,10 +1,11 @@
-"""``AttentionContext``: where the tokens of one step stand in the paged cache, and the attention over it. Knows no model."""
+"""``AttentionContext``: where the tokens of one step stand in the paged cache, and the attention over it. Knows no weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from octavo.models.shape import ModelShape
 from octavo_kernels import Kernels
 
 Attend = Callable[..., torch.Tensor]
@@ -28,15 +29,15 @@ class AttentionContext:
     cu_query: torch.Tensor | None = None
     max_query_len: int = 0
 
-    def attend(self, kernels: Kernels, num_kv_heads: int, scale: float) -> Attend:
+    def attend(self, kernels: Kernels, shape: ModelShape) -> Attend:
         """The attention of this step as a function of queries [T, H, D] and one layer's cache, the same for every layer."""
         decodes, rows = self.num_decodes, len(self.context_lens)
         if decodes == 0:
-            return self._prefill(kernels, scale)
-        decode = self._decode(kernels, num_kv_heads, scale)
+            return self._prefill(kernels, shape)
+        decode = self._decode(kernels, shape)
         if decodes == rows:
             return decode
-        prefill = self._prefill(kernels, scale)
+        prefill = self._prefill(kernels, shape)
 
         def both(q: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
             out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -46,13 +47,15 @@ class AttentionContext:
 
         return both
 
-    def _decode(self, kernels: Kernels, num_kv_heads: int, scale: float) -> Attend:
+    def _decode(self, kernels: Kernels, shape: ModelShape) -> Attend:
         pages, lens = self.page_table[: self.num_decodes], self.context_lens[: self.num_decodes]
-        plan = kernels.plan_decode(lens, num_kv_heads)
+        plan, scale = kernels.plan_decode(lens, shape.num_kv_heads), shape.head_dim**-0.5
         return lambda q, kv, out=None: kernels.paged_decode(q, kv, pages, lens, scale, plan, out)
 
-    def _prefill(self, kernels: Kernels, scale: float) -> Attend:
+    def _prefill(self, kernels: Kernels, shape: ModelShape) -> Attend:
         assert self.cu_query is not None
         first = self.num_decodes
         pages, lens, starts = self.page_table[first:], self.context_lens[first:], self.cu_query[first:] - first
-        return lambda q, kv, out=None: kernels.paged_prefill(q, kv, pages, starts, lens, self.max_query_len, scale, out)
+        tokens, scale = len(self.positions) - first, shape.head_dim**-0.5
+        plan = kernels.plan_prefill(starts, lens, tokens, shape.num_heads, shape.num_kv_heads, shape.head_dim)
+        return lambda q, kv, out=None: kernels.paged_prefill(q, kv, pages, starts, lens, self.max_query_len, scale, plan, out)

@@ -54,7 +54,6 @@ class Decoder:
         self.weights_bytes = weights_bytes(shape, precision)
         self._weights = weights
         self._kernels = for_device(device, precision.invariant)
-        self._scale = shape.head_dim**-0.5
         self._cos_sin = shape.rope.table(shape.max_len, device)
 
     @torch.inference_mode()
@@ -65,7 +64,7 @@ class Decoder:
         written into it. The results of this and of ``logits`` are inference tensors.
         """
         weights, eps = self._weights, self.shape.norm_eps
-        attend = attn.attend(self._kernels, self.shape.num_kv_heads, self._scale)
+        attend = attn.attend(self._kernels, self.shape)
         hidden = embedding(token_ids, weights.embed).to(self.dtype)
         for layer, cache in zip(weights.layers, kv, strict=True):
             q = self._rope_cache(layer, layer.qkv(hidden, norm=layer.input_norm, eps=eps), attn, cache)

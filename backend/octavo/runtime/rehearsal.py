@@ -14,7 +14,7 @@ from octavo.sampling import SamplingParams
 # Long enough for every way in which attention splits its work; what it reads is one page, again and again.
 LONGEST_CONTEXT = 4096
 # From so many tokens or rows on, no launcher asks how many there are.
-MANY = 512
+MANY = 1024
 SAMPLING = SamplingParams(temperature=1.0, top_p=0.9, top_k=50)
 PENALISED = SamplingParams(temperature=1.0, presence_penalty=1.0)
 
@@ -22,8 +22,8 @@ PENALISED = SamplingParams(temperature=1.0, presence_penalty=1.0)
 def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iterator[StepInput]:
     """Prefill and decode, alone, in full and side by side, on a cache of one page: that with which all page tables begin.
 
-    Launchers choose kernels by the next power of two of a step's tokens, of those of its longest chunk, of its decodes and of its
-    samples: there is a step for each of these.
+    Launchers choose kernels by the next power of two of a step's tokens, of those of its longest chunk, of its decodes, of its
+    prompts (whether it has many tokens or few) and of its samples: there is a step for each of these.
     """
     context = min(max_model_len, LONGEST_CONTEXT)
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
@@ -35,6 +35,9 @@ def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iter
     yield _step([1], 0, context, PENALISED)._replace(masks={0: mask})
     for tokens in _powers(min(most, MANY)):
         yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context)
+    for prompts in _powers(rows):
+        yield _step([1] * prompts, 0, context)
+        yield _step(_chunks(max(prompts, min(most, MANY)), longest, prompts), 0, context)
     for decodes in sorted({*_powers(rows - 1), rows - 1} - {0}):
         yield _step([1] * decodes + [1], decodes, context)
 

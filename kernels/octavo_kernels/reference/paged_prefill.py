@@ -1,5 +1,7 @@
 """Causal attention of chunks of queries over their rows' pages, in plain torch. Knows no scheduler."""
 
+from typing import Any
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -14,6 +16,7 @@ def paged_prefill(
     context_lens: torch.Tensor,
     max_query_len: int,
     scale: float,
+    plan: Any,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend the queries ``q`` [T, H, D] of R rows, laid end to end, each to its row's tokens up to itself; returns [T, H, D].

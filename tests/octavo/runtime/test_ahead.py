@@ -17,7 +17,10 @@ LATE = "WARNING _swiglu_kernel was compiled after the engine was ready"
 LAUNCHED = {"_decode_inputs_kernel", "_gemv_kernel", "_rmsnorm_kernel", "_rope_cache_kernel", "_swiglu_kernel", "_plan_kernel"}
 LAUNCHED |= {"_apply_mask_kernel"}
 LAUNCHED |= {"_penalise_kernel", "_count_tokens_kernel", "scan_kernel", "settle_kernel", "spread_kernel", "finish_kernel"}
-ATTENTION = {80: {"_decode_kernel", "_prefill_kernel"}, 90: {"_decode_hopper_kernel", "_prefill_hopper_kernel", "_skinny_kernel"}}
+ATTENTION = {
+    80: {"_decode_kernel", "_prefill_kernel"},
+    90: {"_decode_hopper_kernel", "_plan_prefill_kernel", "_prefill_hopper_kernel", "_skinny_kernel"},
+}
 
 
 @pytest.fixture
