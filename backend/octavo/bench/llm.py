@@ -16,9 +16,13 @@ class MeasuredLlm:
             tokenizer=config.tokenizer,
             device=config.device,
             dtype=config.dtype,
+            load_format=config.weights_format.value,
             max_model_len=config.max_model_len,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=config.max_num_batched_tokens,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            kv_cache_memory_bytes=config.kv_cache_memory_bytes,
+            enable_prefix_caching=config.enable_prefix_caching,
         )
 
     def seconds(self, prompts: list[list[int]], new_tokens: int) -> float:

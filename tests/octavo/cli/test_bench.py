@@ -1,9 +1,14 @@
 """``octavo bench``: each measurement prints a table and writes its figures; what the figures are is no test's business."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "serving"))
+
+from tiny import write_snapshot
 from typer.testing import CliRunner
 
 from octavo.cli import app
@@ -26,6 +31,21 @@ def test_a_measurement_prints_a_table_and_writes_json(command: str, flags: list[
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert kept["benchmark"] == command
     assert all(figure["value"] > 0 for figure in kept["figures"])
+
+
+@pytest.mark.long
+def test_llm_beside_an_engine_of_random_weights(tmp_path: Path) -> None:
+    write_snapshot(tmp_path / "tiny")
+    version = tmp_path / "models" / "tiny" / "1"
+    version.mkdir(parents=True)
+    (version.parent / "config.pbtxt").write_text('backend: "octavo"')
+    (tmp_path / "tiny" / "model.safetensors").unlink()
+    settings = {"model": str(tmp_path / "tiny"), "load_format": "dummy", "device": "cpu", "kv_cache_memory_bytes": 2**22}
+    (version / "model.json").write_text(json.dumps(settings))
+    file, few = tmp_path / "figures.json", ["--llm", "--requests=2", "--input-len=4", "--output-len=4", "--rounds=1"]
+    done = CliRunner().invoke(app, ["bench", "throughput", f"--model-repository={tmp_path / 'models'}", f"--json={file}", *few])
+    assert done.exit_code == 0, done.output
+    assert all(figure["value"] > 0 for figure in json.loads(file.read_text(encoding="utf-8"))["figures"])
 
 
 @pytest.fixture
