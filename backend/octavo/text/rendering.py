@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from octavo.engine.helper import Helper, Job
-from octavo.errors import InvalidRequest
+from octavo.errors import InvalidRequest, Overloaded
 
 MOST_SECONDS = 1.0  # of CPU time
 MOST_BYTES = 256 << 20
@@ -32,7 +32,10 @@ class Renderer:
         self._idle.append(self._process())
 
     def render(self, variables: dict[str, Any]) -> str:
-        """What the template makes of ``variables``. Raises ``InvalidRequest`` if it cannot or takes too much."""
+        """What the template makes of ``variables``.
+
+        Raises ``InvalidRequest`` if it cannot or takes too much, ``Overloaded`` if the machine is too busy to tell.
+        """
         try:
             told = json.dumps(variables).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -73,8 +76,8 @@ class Renderer:
         return process
 
     def _heard(self, process: Job) -> bytes:
-        if not process.connection.poll(_PATIENCE):
-            raise over_limit()
+        if not process.connection.poll(_PATIENCE):  # its own time is limited by the kernel: it has not had it
+            raise Overloaded(f"The model's chat template was not applied within {_PATIENCE:g} s, as the machine is busy; try again.")
         answer = process.receive()
         self._idle.append(process)
         return answer

@@ -14,7 +14,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from octavo.errors import InvalidRequest
+from octavo.errors import InvalidRequest, Overloaded
+from octavo.text import rendering
 from octavo.text.chat_template import ChatTemplate
 from octavo.text.rendering import template_helper
 from octavo.text.tokenizer import load_tokenizer
@@ -178,6 +179,17 @@ def test_processes_that_somebody_ends_are_replaced():
     for process in gone:
         process.kill()
     psutil.wait_procs(gone, timeout=30)
+    assert template.render(CHAT) == "4"
+
+
+def test_a_machine_too_busy_to_render_is_not_the_callers_mistake(monkeypatch):
+    template, helper = alone("{{ messages | length }}")
+    (idle,) = helper.children()
+    idle.suspend()
+    monkeypatch.setattr(rendering, "_PATIENCE", 0.1)
+    with pytest.raises(Overloaded, match="was not applied within 0.1 s, as the machine is busy; try again"):
+        template.render(CHAT)
+    monkeypatch.undo()
     assert template.render(CHAT) == "4"
 
 
