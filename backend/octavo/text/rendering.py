@@ -77,7 +77,7 @@ class Renderer:
 
     def _heard(self, process: Job) -> bytes:
         if not process.connection.poll(_PATIENCE):  # its own time is limited by the kernel: it has not had it
-            raise Overloaded(f"The model's chat template was not applied within {_PATIENCE:g} s, as the machine is busy; try again.")
+            raise Overloaded(f"The model's chat template was not applied within {_PATIENCE:g} s: the machine is busy; try again.")
         answer = process.receive()
         self._idle.append(process)
         return answer
