@@ -187,7 +187,7 @@ def test_a_machine_too_busy_to_render_is_not_the_callers_mistake(monkeypatch):
     (idle,) = helper.children()
     idle.suspend()
     monkeypatch.setattr(rendering, "_PATIENCE", 0.1)
-    with pytest.raises(Overloaded, match="was not applied within 0.1 s: the machine is busy"):
+    with pytest.raises(Overloaded, match=r"was not applied within 0.1 s: the machine is busy"):
         template.render(CHAT)
     monkeypatch.undo()
     assert template.render(CHAT) == "4"
