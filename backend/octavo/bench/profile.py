@@ -5,7 +5,10 @@ where kernels start before their predecessor ends. Profiling makes a step somewh
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -23,6 +26,8 @@ from octavo.models.shape import ModelShape
 from octavo.runtime.device import resolve_device
 
 STEPS = 32
+_SETTLING = 4  # steps in which all decode, before those that are profiled: the first one captures its graphs
+_FEWEST = 3  # alike steps, without which there is nothing to average
 _LINEAR = re.compile(r"gemv|gemm|skinny|linear|nvjet|cutlass", re.IGNORECASE)
 _ATTENTION = re.compile(r"attend|attention|decode", re.IGNORECASE)
 _NOISE = re.compile(r"^void |\(anonymous namespace\)::|at::native::")
@@ -50,20 +55,54 @@ def run(config: EngineConfig, shape: ModelShape, rows: int, input_len: int) -> P
         raise RuntimeError("A profile needs a GPU: on a CPU there are no kernels to see.")
     engine = InProcessEngine(config)
     copy = measure(device, torch.bfloat16).copy
-    context = input_len + STEPS // 2
+    all_decode(engine, rows, input_len)
+    context = round(mean(engine.core.scheduler.lengths())) + STEPS // 2
     weights = weights_of(shape, rows, context, DTYPES[engine.core.info.dtype].itemsize)
-    lines = lines_of(_kernels(engine, rows, input_len), shape.num_layers, weights)
+    lines = lines_of(_kernels(engine, rows), shape.num_layers, weights)
     return Profile(
         machine=describe(device), model=config.name, rows=rows, context=context, copy_gb_s=copy / 1e9, lines=lines
     )  # fmt: skip
 
 
-def _kernels(engine: InProcessEngine, rows: int, input_len: int) -> list[Kernel]:
-    """Every kernel of a run of some steps, in the order of their ends."""
-    prompts = random_prompts(rows, input_len, engine.core.info.vocab_size, seed=1)
-    engine.generate(prompts, STEPS)
+def all_decode(engine: InProcessEngine, rows: int, input_len: int) -> None:
+    """Submit ``rows`` requests of ``input_len`` tokens, and step until all of them decode and the steps have settled.
+
+    They go on for as long as there is room, as the first of them decode long before the last. ``RuntimeError`` if some cannot.
+    """
+    info, config = engine.core.info, engine.config
+    longest = min(info.max_model_len, info.num_pages * info.page_size)
+    if rows > min(config.max_num_seqs, config.max_num_batched_tokens) or input_len + STEPS > longest:
+        raise _too_many(rows)
+    prompts = random_prompts(rows, input_len, info.vocab_size, seed=1)
+    waited_for = set(engine.submit(prompts, longest - input_len))
+    while waited_for:
+        waited_for.difference_update(_step(engine, rows))
+    for _ in range(_SETTLING):
+        _step(engine, rows)
+
+
+def _step(engine: InProcessEngine, rows: int) -> list[int]:
+    """One step, see ``InProcessEngine``; ``RuntimeError`` if any of ``rows`` requests had to start over or is over."""
+    made, stats = engine.step(), engine.core.scheduler.stats()
+    if stats.preemptions or stats.running + stats.waiting < rows:
+        raise _too_many(rows)
+    return made
+
+
+def _too_many(rows: int) -> RuntimeError:
+    return RuntimeError(
+        f"{rows} requests do not decode at once for {STEPS} steps: ask for fewer or shorter ones, or raise max_num_seqs, "
+        "max_num_batched_tokens or the KV cache."
+    )
+
+
+def _kernels(engine: InProcessEngine, rows: int) -> list[Kernel]:
+    """Every kernel of ``STEPS`` steps of an engine in which ``rows`` requests decode, in the order of their ends."""
+    torch.cuda.synchronize()  # the step in flight is not one of them
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
-        engine.generate(prompts, STEPS)
+        for _ in range(STEPS):
+            _step(engine, rows)
+        torch.cuda.synchronize()
     events = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
     kernels = (event for event in events if not event.name.startswith(("Memcpy", "Memset")))
     return sorted((Kernel(_NOISE.sub("", event.name), event.time_range.end) for event in kernels), key=lambda kernel: kernel.end)
@@ -84,14 +123,19 @@ def weights_of(shape: ModelShape, rows: int, context: int, itemsize: int) -> Wei
 
 
 def lines_of(kernels: list[Kernel], num_layers: int, weights: Weights) -> list[Line]:
-    """The kernels of one step, averaged over the last steps and over the layers. ``RuntimeError`` if no step recurs."""
+    """The kernels of one of ``STEPS`` steps, averaged over the steps that are alike and over the layers.
+
+    Others have more kernels than most, for rows that come to a new page. ``RuntimeError`` if there are no steps that are alike.
+    """
     names = [kernel.name for kernel in kernels]
-    size = _step_size(names, num_layers)
-    count = next(n for n in range(STEPS, 1, -1) if (n + 1) * size <= len(names) and _recurs(names, size, n))
-    first = len(kernels) - count * size
-    ends = [kernel.end for kernel in kernels[first - 1 :]]
-    costs = [sum(ends[at + 1] - ends[at] for at in range(place, count * size, size)) / count for place in range(size)]
-    return list(_lines(names[-size:], costs, num_layers, weights))
+    steps = _steps(names)
+    alike, count = Counter(tuple(names[step]) for step in steps).most_common(1)[0] if steps else ((), 0)
+    if count < _FEWEST:
+        raise RuntimeError("The kernels of the steps do not recur; were these decode steps?")
+    ends = [kernel.end for kernel in kernels]
+    firsts = [step.start for step in steps if tuple(names[step]) == alike]
+    costs = [sum(ends[first + place] - ends[first + place - 1] for first in firsts) / count for place in range(len(alike))]
+    return list(_lines(list(alike), costs, num_layers, weights))
 
 
 def _lines(names: list[str], costs: list[float], num_layers: int, weights: Weights) -> Iterator[Line]:
@@ -112,16 +156,15 @@ def _lines(names: list[str], costs: list[float], num_layers: int, weights: Weigh
         yield Line(name, "head" if head else "after the layers", 1, cost, weights.head / cost / 1e3 if head else None)
 
 
-def _step_size(names: list[str], num_layers: int) -> int:
-    """How many kernels a step has: the shortest run of names, one a layer at least, that ends the list three times over."""
-    for size in range(num_layers, len(names) // 4 + 1):
-        if _recurs(names, size, 3):
-            return size
-    raise RuntimeError("The kernels of the last steps do not recur; were these decode steps?")
+def _steps(names: list[str]) -> list[slice]:
+    """Where each step is, but for the first, whose beginning nobody knows: from one step's last kernel to the next one's.
 
-
-def _recurs(names: list[str], size: int, times: int) -> bool:
-    return names[-size * times :] == names[-size:] * times
+    That is the last one that runs once a step; the first step may have begun before the profile.
+    """
+    counts = Counter(names)
+    last = next((name for name in reversed(names) if counts[name] in (STEPS, STEPS - 1)), None)
+    places = [place + 1 for place, name in enumerate(names) if name == last]
+    return [slice(*pair) for pair in pairwise(places)]
 
 
 def _layers(names: list[str], num_layers: int) -> tuple[int, int]:
