@@ -6,9 +6,10 @@ import torch
 from octavo_kernels import for_device
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ON_GPU = [pytest.mark.gpu] if DEVICE.type == "cuda" else []
 PLACES = [
     pytest.param(for_device(torch.device("cpu")).apply_mask, torch.device("cpu"), id="twin"),
-    pytest.param(for_device(torch.device("cuda")).apply_mask, DEVICE, id="triton"),
+    pytest.param(for_device(torch.device("cuda")).apply_mask, DEVICE, id="triton", marks=ON_GPU),
 ]
 
 

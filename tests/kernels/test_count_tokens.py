@@ -6,9 +6,10 @@ import torch
 from octavo_kernels import for_device
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ON_GPU = [pytest.mark.gpu] if DEVICE.type == "cuda" else []
 PLACES = [
     pytest.param(for_device(torch.device("cpu")).count_tokens, torch.device("cpu"), id="twin"),
-    pytest.param(for_device(torch.device("cuda")).count_tokens, DEVICE, id="triton"),
+    pytest.param(for_device(torch.device("cuda")).count_tokens, DEVICE, id="triton", marks=ON_GPU),
 ]
 
 

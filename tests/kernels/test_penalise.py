@@ -6,9 +6,10 @@ import torch
 from octavo_kernels import for_device
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ON_GPU = [pytest.mark.gpu] if DEVICE.type == "cuda" else []
 PLACES = [
     pytest.param(for_device(torch.device("cpu")).penalise, torch.device("cpu"), id="twin"),
-    pytest.param(for_device(torch.device("cuda")).penalise, DEVICE, id="triton"),
+    pytest.param(for_device(torch.device("cuda")).penalise, DEVICE, id="triton", marks=ON_GPU),
 ]
 COEFFICIENTS = torch.tensor(
     [[1.3, 0.0, 0.0], [0.7, -0.5, 0.25], [1.0, 0.0, 0.0], [1.0, 0.8, 0.0], [1.0, 0.0, -1.5], [1.5, 1.0, 1.0]]
