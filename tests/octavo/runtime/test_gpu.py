@@ -94,6 +94,7 @@ def test_every_kernel_of_ours_runs_and_no_other_attention(engine: Callable, prom
 
     requests = greedy(prompts[:8])
     requests[0] = EngineRequest(0, prompts[0], SamplingParams(temperature=0, max_tokens=NEW_TOKENS, repetition_penalty=1.1))
+    requests[1] = EngineRequest(1, prompts[1], requests[1].sampling, bad_words=[[5]])  # its steps have masks
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         engine(max_num_batched_tokens=2048, enable_prefix_caching=False).run(requests)
         torch.cuda.synchronize()
@@ -129,8 +130,10 @@ WISHES = [
 
 
 def test_the_sampler_draws_what_it_draws_on_a_cpu() -> None:
-    """The same options, noise and edits on both; the logits leave no ties, so the tokens are equal too."""
+    """The same options, noise, masks and edits on both; the logits leave no ties, so the tokens are equal too."""
     vocab, steps = 5000, 12
+    random = np.random.default_rng(4)
+    masks = {row: random.integers(-(2**31), 2**31, -(-vocab // 32), np.int64).astype(np.int32) for row in (1, 3)}
     tables = []
     for device in (torch.device("cpu"), torch.device("cuda")):
         rows = SamplingTable(len(WISHES), vocab)
@@ -144,7 +147,7 @@ def test_the_sampler_draws_what_it_draws_on_a_cpu() -> None:
         edited, results = [], []
         for device, rows, sampler in tables:
             edited.append(logits.to(device, copy=True))
-            results.append(draw(rows, sampler, edited[-1], order, positions))
+            results.append(draw(rows, sampler, edited[-1], order, positions, masks))
         (tokens, logprobs), (gpu_tokens, gpu_logprobs) = results
         torch.testing.assert_close(edited[1].cpu(), edited[0], rtol=1e-6, atol=1e-5)
         assert gpu_tokens == tokens
