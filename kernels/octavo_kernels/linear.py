@@ -1,14 +1,14 @@
-"""A projection with what comes before and after it: one operation, by whichever of three kernels suits its shape. Knows no model.
+"""A projection with what comes before and after it: one operation, by whichever of four kernels suits its shape. Knows no model.
 
-One row: ``gemv``. A few rows on Hopper: ``skinny``. Anything else: the device's own library between the norm's and the activation's
-kernels. Which tiling a shape takes is frozen in ``linear_table``.
+One row: ``gemv``. On Hopper, a few rows: ``skinny``, gate and up of many: ``gated``. Anything else: the device's own library
+between the norm's and the activation's kernels. Which tiling a shape takes is frozen in ``linear_table``.
 """
 
 import torch
 from torch.nn.functional import linear as multiply
 
-from octavo_kernels import gemv, hopper, skinny
-from octavo_kernels.linear_table import gemv_tiling, skinny_tiling
+from octavo_kernels import gated, gemv, hopper, skinny
+from octavo_kernels.linear_table import GATED_ROWS, gemv_tiling, skinny_tiling
 from octavo_kernels.rmsnorm import rmsnorm
 from octavo_kernels.swiglu import swiglu as activate
 
@@ -42,6 +42,8 @@ def linear(
         tiling = skinny_tiling(rows, *weight.shape)
         if tiling is not None:
             return skinny.skinny(x, weight, bias, swiglu, residual, _target(x, weight, swiglu, residual, out), tiling)
+        if swiglu and rows >= GATED_ROWS and bias is None and residual is None and out is None and gated.takes(weight):
+            return gated.gated(x, weight)
     return _by_library(x, weight, bias, swiglu, residual, out)
 
 

@@ -9,6 +9,7 @@ from octavo_kernels import gemv, skinny
 _PROCESSORS = 132
 _SHARED = 222 * 1024  # bytes of a multiprocessor's shared memory that rings of tiles may take
 _MANY_ROWS = 16_384
+GATED_ROWS = 1024  # of x from which gate and up with SwiGLU behind them are faster than the library and another kernel
 _MOST_STAGES = 16
 # By the rows and the width of the weight. Long rows want whole tiles; short kernels want all of the weight under way at once.
 _ONE_ROW = {

@@ -5,6 +5,7 @@ driver that only names its target stands in for the real one, and every launch s
 specialisations are the launchers' own.
 """
 
+import ast
 import json
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.compiler.code_generator import CodeGenerator, flatten_values_to_ir
+from triton.language.core import base_value
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from octavo_kernels import Kernels, for_device, hopper
+from octavo_kernels.linear_table import GATED_ROWS
 
 
 class Attention(NamedTuple):
@@ -67,6 +71,27 @@ def stop_after_compiling() -> None:
     JITFunction.run = compile_only
 
 
+def refuse_lost_copies() -> None:
+    """Fail where a loop assigns what came into it as a copy of a variable that the loop changes.
+
+    Triton tells what a loop changes by its value after one turn. By then such a copy is what it was, and so it stays for good: a
+    pipeline that keeps its last stage in one gives back the same stage for ever, and hangs.
+    """
+    find = CodeGenerator._find_carries
+
+    def checked(self: CodeGenerator, node: Any, before: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        found = find(self, node, before, *rest, **named)
+        names = [name for line in node.body for name in ast.walk(line) if isinstance(name, ast.Name)]
+        assigned = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        changed = [flatten_values_to_ir([before[name]]) for name in found[0]]
+        kept = [name for name in (assigned & before.keys()) - {*found[0]} if isinstance(before[name], base_value)]
+        lost = [name for name in kept if flatten_values_to_ir([before[name]]) in changed]
+        assert lost == [], f"{lost} of {self.jit_fn.__name__} would not be carried; reckon them from what is"
+        return found
+
+    CodeGenerator._find_carries = checked
+
+
 def usage(kernel: Any) -> dict[str, int]:
     """Registers and bytes of stack (spills) a thread, from the machine code."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -96,6 +121,8 @@ def multiply(kernels: Kernels, width: int, ffn: int) -> None:
         x = torch.zeros(rows, width, dtype=torch.bfloat16)
         fed = kernels.linear(x, torch.zeros(2 * ffn, width, dtype=torch.bfloat16), norm=x[0], eps=1e-5, swiglu=True)
         kernels.linear(fed, torch.zeros(width, ffn, dtype=torch.bfloat16), residual=x)
+    many, narrow = (torch.zeros(rows, 64, dtype=torch.bfloat16) for rows in (GATED_ROWS, 2 * 64))
+    kernels.linear(many, narrow, swiglu=True)
 
 
 def main(
@@ -103,6 +130,7 @@ def main(
 ) -> None:
     kernels, invariant = (for_device(torch.device("cuda"), which) for which in (False, True))
     stop_after_compiling()
+    refuse_lost_copies()
     driver.set_active(NamedTarget(capability))
     hopper.is_hopper = lambda device: capability == 90
     x = torch.zeros(2, 4096, dtype=torch.bfloat16)

@@ -13,7 +13,7 @@ SHARED = {80: 163 * 1024, 90: 227 * 1024}
 SPILL = {80: 128, 90: 64}  # bytes a thread
 KERNELS = {"_rmsnorm", "_swiglu", "_gemv", "_rope_cache", "_plan", "_decode", "_prefill", "_penalise", "_count_tokens"}
 KERNELS |= {"_apply_mask", "scan", "settle", "spread", "finish", "_invariant_linear"}
-HOPPER = {"_skinny", "_plan_prefill", "_decode_hopper", "_prefill_hopper"}
+HOPPER = {"_skinny", "_gated", "_plan_prefill", "_decode_hopper", "_prefill_hopper"}
 
 
 @pytest.mark.parametrize("models", ["few", pytest.param("all", marks=[pytest.mark.long, pytest.mark.timeout(3000)])])

@@ -30,6 +30,8 @@ GPU_CASES = [
     *(Case(f"qkv-{rows}", rows, 6144, 4096, "norm bias") for rows in (1, 2, 8, 16, 17, 40, 64, 100, 128, 200)),
     *(Case(f"out-{rows}", rows, 4096, 4096, "residual") for rows in (1, 8, 33, 64, 128, 300)),
     *(Case(f"gate-up-{rows}", rows, 14336, 4096, "norm swiglu") for rows in (1, 7, 16, 24, 64, 128, 200)),
+    *(Case(f"gate-up-{rows}", rows, 2816, 2048, "norm swiglu") for rows in (1023, 1024, 1025, 4097)),
+    Case("odd-gate-up", 3000, 1000, 1096, "swiglu"),
     *(Case(f"down-{rows}", rows, 4096, 14336, "residual") for rows in (1, 8, 32, 64, 128)),
     *(Case(f"head-{rows}", rows, 128256, 2048, "norm wide") for rows in (1, 8, 64, 128)),
     *(Case(f"small-{rows}", rows, 1536, 576, "norm swiglu") for rows in (1, 4, 64)),

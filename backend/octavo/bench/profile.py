@@ -28,7 +28,7 @@ from octavo.runtime.device import resolve_device
 STEPS = 32
 _SETTLING = 4  # steps in which all decode, before those that are profiled: the first one captures its graphs
 _FEWEST = 3  # alike steps, without which there is nothing to average
-_LINEAR = re.compile(r"gemv|gemm|skinny|linear|nvjet|cutlass", re.IGNORECASE)
+_LINEAR = re.compile(r"gemv|gemm|skinny|gated|linear|nvjet|cutlass", re.IGNORECASE)
 _ATTENTION = re.compile(r"attend|attention|decode", re.IGNORECASE)
 _NOISE = re.compile(r"^void |\(anonymous namespace\)::|at::native::")
 

@@ -82,7 +82,7 @@ def test_greedy_answers_regret_little(way: str, engine: Callable, prompts: list[
 
 # Operations whose kernels lie in other files than their launcher, or for some shapes do.
 PARTS = {
-    "linear": ["gemv", "skinny"],
+    "linear": ["gemv", "skinny", "gated"],
     "paged_decode": ["paged_decode", "paged_decode_hopper"],
     "paged_prefill": ["paged_prefill", "paged_prefill_hopper"],
     "sample": ["sample_scan", "sample_settle", "sample_spread", "sample_finish"],
