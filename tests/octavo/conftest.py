@@ -56,23 +56,34 @@ class Engine:
     def __init__(self, config: EngineConfig, runner: Runner, num_pages: int | None = None, **limits: object) -> None:
         runner = runner if num_pages is None else FewerPages(runner, num_pages)
         self.core = EngineCore(msgspec.structs.replace(config, **limits), runner)
+        self._answers: dict[int, Answer] = {}
 
     def run(self, requests: list[EngineRequest]) -> list[Answer]:
         """Serve ``requests``, all there from the start, and return their answers in order."""
-        answers = {request.id: Answer() for request in requests}
-        self.core.handle(CLIENT, Submit(requests))
+        answers = self.submit(requests)
         while not self.core.scheduler.idle:
-            for output in self.core.step().get(CLIENT, ()):
-                assert output.error is None, output.error
-                answer = answers[output.id]
-                answer.token_ids += output.token_ids
-                answer.logprobs += output.logprobs or []
-                answer.prompt_logprobs = output.prompt_logprobs or answer.prompt_logprobs
-                answer.num_cached_tokens = output.num_cached_tokens or answer.num_cached_tokens
-                answer.finish = output.finish
+            self.step()
         self.core.scheduler.check_integrity()
         assert self.core.scheduler.pool.used == 0
-        return list(answers.values())
+        return answers
+
+    def submit(self, requests: list[EngineRequest]) -> list[Answer]:
+        """Begin to serve ``requests``; what is returned grows with every step."""
+        answers = [Answer() for _ in requests]
+        self._answers |= {request.id: answer for request, answer in zip(requests, answers, strict=True)}
+        self.core.handle(CLIENT, Submit(requests))
+        return answers
+
+    def step(self) -> None:
+        """One step of the core."""
+        for output in self.core.step().get(CLIENT, ()):
+            assert output.error is None, output.error
+            answer = self._answers[output.id]
+            answer.token_ids += output.token_ids
+            answer.logprobs += output.logprobs or []
+            answer.prompt_logprobs = output.prompt_logprobs or answer.prompt_logprobs
+            answer.num_cached_tokens = output.num_cached_tokens or answer.num_cached_tokens
+            answer.finish = output.finish
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """One engine in this process, without sockets: requests in, the times of their tokens out."""
 
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from octavo.bench.recording import Recording
@@ -44,6 +46,10 @@ class WaitedStep(NamedTuple):
 
     step: Launched
     runner: WaitingRunner
+
+    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
+        """As the step does."""
+        self.step.draw(masks)
 
     def wait(self) -> StepOutput:
         """As the step does."""

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from octavo.engine.matches import Matches
 from octavo.engine.rows import RowTable
 from octavo.engine.step import RowStart, StepInput
 
@@ -39,7 +38,7 @@ class StepAssembly:
         """The row has no owner: what had changed for the last one no longer matters."""
         self._changes = [change for change in self._changes if change[0] != row]
 
-    def build(self, plan: Plan, table: RowTable, matches: Matches) -> StepInput:
+    def build(self, plan: Plan, table: RowTable) -> StepInput:
         """The step's arrays, decodes first."""
         first = len(plan.decodes)
         rows, lens = plan.decodes, np.ones(first + len(plan.chunks), np.int64)
@@ -58,7 +57,6 @@ class StepAssembly:
             context_lens=contexts,
             num_decodes=first,
             samples=samples,
-            masks=matches.masks(rows, samples),
         )
 
     def _changed_pages(self) -> np.ndarray:

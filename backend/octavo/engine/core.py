@@ -3,7 +3,10 @@
 import logging
 import time
 from collections import deque
-from typing import NoReturn, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn, Protocol
+
+import numpy as np
 
 from octavo.config import EngineConfig
 from octavo.engine.control import (
@@ -28,7 +31,14 @@ log = logging.getLogger(__name__)
 
 
 class Launched(Protocol):
-    """A step on its way through the device."""
+    """A step on its way through the device. Its tokens are drawn in a part of its own: masks may be made during the first one."""
+
+    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
+        """Have its tokens drawn: once, before the next step is launched and before ``wait``.
+
+        ``masks``: by row, for those that yield a token and may not say just anything: int32 [ceil(V / 32)], see ``apply_mask``.
+        """
+        ...
 
     def wait(self) -> StepOutput:
         """What it made, once it has ended."""
@@ -46,12 +56,20 @@ class Runner(Protocol):
     runs_ahead: int
 
     def launch(self, step: StepInput) -> Launched:
-        """Have one step computed after those launched before."""
+        """Have one step computed after those launched before, up to what its tokens are drawn from."""
         ...
 
     def warm_up(self) -> bool:
         """Use a moment in which nothing else is to be done for what would hold up a later step; False if there is nothing left."""
         ...
+
+
+class InFlight(NamedTuple):
+    """A step that has been launched. ``planned``: when."""
+
+    planned: float
+    step: StepInput
+    launched: Launched
 
 
 class EngineCore:
@@ -62,7 +80,8 @@ class EngineCore:
         self.info = runner.info
         self.scheduler = Scheduler(config, runner.info)
         self._runner = runner
-        self._in_flight: deque[tuple[float, StepInput, Launched]] = deque()
+        self._in_flight: deque[InFlight] = deque()
+        self._undrawn: InFlight | None = None  # it waits for masks
         self._last_end = time.monotonic()
         self._stalled = False  # all that is open waits for a grammar
 
@@ -75,7 +94,7 @@ class EngineCore:
                     pass
                 endpoint.wait()
             elif self._stalled:
-                endpoint.wait(self.scheduler.matches.grammars.sockets(), self.scheduler.patience(time.monotonic()))
+                endpoint.wait([self.scheduler.matches.grammars.socket()], self.scheduler.patience(time.monotonic()))
             for client, command in endpoint.commands():
                 self.handle(client, command)
             for order in control.orders():
@@ -85,22 +104,50 @@ class EngineCore:
                 self.scheduler.abort_front_end(client)
 
     def step(self) -> Outputs:
-        """Launch one step, if there is anything to compute, and take the results of the oldest if enough are in flight."""
+        """Launch one step, if there is anything to compute, and take the results of the oldest if enough are in flight.
+
+        A step that waits for masks is in the device meanwhile. Its tokens are drawn when the next is planned, so the device goes
+        from the one to the other.
+        """
         now = time.monotonic()
+        masks = self._masks()
         step = self.scheduler.schedule(now)
+        self._draw(masks)
         if step is not None:
-            self._in_flight.append((now, step, self._runner.launch(step)))
+            self._launch(InFlight(now, step, self._runner.launch(step)))
         self._stalled = step is None and not self._in_flight
         if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
-            self._take(*self._in_flight.popleft())
+            self._take()
         return self.scheduler.collect()
+
+    def _launch(self, launched: InFlight) -> None:
+        self._in_flight.append(launched)
+        self._undrawn = launched
+        if self.scheduler.matches.known(launched.step):
+            self._draw(self.scheduler.matches.masks(launched.step))
+
+    def _masks(self) -> Mapping[int, np.ndarray]:
+        """Those of the step that has not been drawn, if there is one."""
+        if self._undrawn is None:
+            return {}
+        while self._in_flight[0] is not self._undrawn:
+            self._take()
+        return self.scheduler.masks(self._undrawn.step)
+
+    def _draw(self, masks: Mapping[int, np.ndarray]) -> None:
+        if self._undrawn is not None:
+            self._undrawn.launched.draw(masks)
+            self._undrawn = None
 
     def refuse_all(self, error: OctavoError) -> Outputs:
         """The engine is done for: what to tell each front end of its open requests."""
         self.scheduler.refuse_all(error)
         return self.scheduler.collect()
 
-    def _take(self, planned: float, step: StepInput, launched: Launched) -> None:
+    def _take(self) -> None:
+        if self._in_flight[0] is self._undrawn:
+            self._draw(self._masks())
+        planned, step, launched = self._in_flight.popleft()
         output = launched.wait()
         now = time.monotonic()
         if self.scheduler.pacer is not None:  # a step begins when it is planned, or when the one before it has ended

@@ -6,17 +6,16 @@ too much memory thus costs nobody but those who sent it, and the engine only rea
 
 import logging
 import os
+import select
 import time
 from collections import deque
-from collections.abc import Iterable
-from multiprocessing.connection import Connection, wait
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from octavo.config import EngineConfig
-from octavo.engine.helper import Helper, Job
+from octavo.engine.follower import Follower, Grammar, Match
+from octavo.engine.helper import Helper
 from octavo.engine.messages import EngineInfo
 from octavo.structured_outputs import StructuredOutputsParams, Thoughts
 
@@ -35,53 +34,6 @@ class GrammarSpec(msgspec.Struct, frozen=True):
     parent: int
 
 
-class Turn(msgspec.Struct, frozen=True, array_like=True):
-    """Engine to a grammar's process: ``begun`` matches are new, each of ``ids`` goes on with a token, ``ended`` are over."""
-
-    begun: list[int] = []
-    ids: list[int] = []
-    token_ids: list[int] = []
-    ended: list[int] = []
-
-
-class Masks(msgspec.Struct, frozen=True, array_like=True):
-    """The answer to a ``Turn``: a mask for each of ``ids``, end to end; ``errors`` says which matches failed, and why."""
-
-    ids: list[int]
-    masks: bytes
-    errors: dict[int, str] = {}
-
-
-class Grammar(NamedTuple):
-    """What answers have to be, and what may come before; equal for those that one process can serve."""
-
-    kind: str
-    text: str
-    thoughts: Thoughts | None = None
-
-
-class Match:
-    """One answer that follows a grammar. ``mask``: int32, what may come next, None until that is known."""
-
-    def __init__(self, number: int, owner: tuple[bytes, int], grammar: Grammar) -> None:
-        """``owner``: whose answer it is."""
-        self.number = number
-        self.owner = owner
-        self.grammar = grammar
-        self.mask: np.ndarray | None = None
-
-
-class _Process:
-    """A grammar's process, seen from the engine."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.matches: dict[int, Match] = {}
-        self.turn = Turn([], [], [], [])
-        self.second = False
-        self.owed = 0
-
-
 class Grammars:
     """Follows matches. Nothing runs before the first ``begin``; a helper that has died is started again by the next one."""
 
@@ -90,7 +42,9 @@ class Grammars:
         spec = GrammarSpec(config.tokenizer, info.vocab_size, info.eos_token_ids, os.getpid())
         self._helper = Helper("octavo.grammar.process", msgspec.json.encode(spec) + b"\n")
         self._words = -(-info.vocab_size // 32)
-        self._processes: dict[Grammar, _Process] = {}  # least recently begun first
+        self._followers: dict[Grammar, Follower] = {}  # least recently begun first
+        self._heard = select.epoll()
+        self._by_file: dict[int, Follower] = {}
         self._delayed: deque[Match] = deque()
         self._failed: list[tuple[Match, str]] = []
         self._number = 0
@@ -103,19 +57,10 @@ class Grammars:
             self._delayed.append(match)
         return match
 
-    def advance(self, match: Match, token: int) -> None:
-        """The answer goes on with ``token``."""
-        match.mask = None
-        process = self._processes.get(match.grammar)
-        if process is not None and match.number in process.matches:
-            process.turn.ids.append(match.number)
-            process.turn.token_ids.append(token)
-
     def end(self, match: Match) -> None:
         """The answer is over."""
-        process = self._processes.get(match.grammar)
-        if process is not None and process.matches.pop(match.number, None) is not None:
-            process.turn.ended.append(match.number)
+        if match.follower is not None:
+            match.follower.end(match)
         elif match in self._delayed:
             self._delayed.remove(match)
 
@@ -123,110 +68,97 @@ class Grammars:
         """Ask for all masks that are missing."""
         while self._delayed and self._place(self._delayed[0]):
             self._delayed.popleft()
-        for process in list(self._processes.values()):
-            self._tell(process)
-
-    def _tell(self, process: _Process) -> None:
-        turn = process.turn
-        if turn.begun or turn.ids or turn.ended:
-            process.turn = Turn([], [], [], [])
-            process.owed += bool(turn.begun or turn.ids)
+        for follower in list(self._followers.values()):
             try:
-                process.job.connection.send_bytes(_encode(turn))
+                follower.tell()
             except OSError:
-                self._lost(process)
+                self._lost(follower)
 
-    def sockets(self) -> list[int]:
-        """File descriptors that can be read once there is an answer."""
-        return [process.job.connection.fileno() for process in self._processes.values()]
+    def socket(self) -> int:
+        """A file descriptor that can be read once there is an answer."""
+        return self._heard.fileno()
 
-    def collect(self, awaited: Iterable[Match] = (), seconds: float = 0.0) -> list[tuple[Match, str]]:
-        """Take in what has come, and wait at most ``seconds`` for those ``awaited``; returns the matches that failed, and why."""
-        processes = {process.job.connection: process for process in self._processes.values()}
-        if processes:
-            self._take(processes, 0.0)
-            end = time.monotonic() + seconds
-            for match in awaited:
-                process = self._processes.get(match.grammar)
-                while match.mask is None and process is not None and process.owed:
-                    if not self._take({process.job.connection: process}, max(0.0, end - time.monotonic())):
-                        break
+    def collect(self) -> list[tuple[Match, str]]:
+        """Take in what has come; returns the matches that failed since the last call, and why."""
+        if self._followers:
+            self._take(0.0)
+            for follower in self._followers.values():
+                if follower.failed:
+                    self._failed += follower.failed
+                    follower.failed = []
         failed, self._failed = self._failed, []
         return failed
 
-    def _take(self, processes: dict[Connection, _Process], seconds: float) -> bool:
+    def wait(self, matches: Sequence[Match], seconds: float) -> None:
+        """Take in what comes until the masks of ``matches`` are there, at most for ``seconds``; who takes longer is banned."""
+        end = time.monotonic() + seconds
+        while late := {match.follower for match in matches if match.mask is None and match.follower and match.follower.owed}:
+            if not self._take(max(0.0, end - time.monotonic())):
+                for follower in late:
+                    follower.ban(end)
+                return
+
+    def banned(self, now: float) -> set[Follower]:
+        """Those for whom no step is to wait now."""
+        return {follower for follower in self._followers.values() if follower.banned(now)}
+
+    def _take(self, seconds: float) -> bool:
         """Whether anything came."""
-        ready = wait([*processes], seconds)
-        for connection in ready:
-            assert isinstance(connection, Connection)
-            process = processes[connection]
+        ready = self._heard.poll(seconds)
+        for file, _ in ready:
+            follower = self._by_file[file]
             try:
-                answer = _masks.decode(process.job.receive())
+                follower.hear()
             except (OSError, EOFError, msgspec.MsgspecError):
-                self._lost(process)
-                continue
-            process.owed -= 1
-            masks = np.frombuffer(answer.masks, np.int32).reshape(len(answer.ids), self._words)
-            for number, mask in zip(answer.ids, masks, strict=True):
-                if number in process.matches:
-                    process.matches[number].mask = mask
-            for number, error in answer.errors.items():
-                if number in process.matches:
-                    self._failed.append((process.matches[number], error))
+                self._lost(follower)
         return bool(ready)
 
     def _place(self, match: Match) -> bool:
         """Give ``match`` to its grammar's process, if there may be one."""
-        process = self._processes.pop(match.grammar, None)
-        if process is None:
-            if len(self._processes) >= MOST_PROCESSES and not self._evict():
+        follower = self._followers.pop(match.grammar, None)
+        if follower is None:
+            if len(self._followers) >= MOST_PROCESSES and not self._evict():
                 return False
-            process = self._start(match.grammar)
-        self._processes[match.grammar] = process
-        process.matches[match.number] = match
-        process.turn.begun.append(match.number)
+            follower = self._start(match.grammar)
+        self._followers[match.grammar] = follower
+        follower.begin(match)
         return True
 
     def _evict(self) -> bool:
-        for grammar, process in self._processes.items():
-            if not process.matches:
-                process.job.connection.close()
-                del self._processes[grammar]
-                return True
-        return False
+        follower = next((follower for follower in self._followers.values() if not follower.matches), None)
+        if follower is None:
+            return False
+        self._leave(follower)
+        return True
 
-    def _start(self, grammar: Grammar) -> _Process:
-        process = _Process(self._helper.job())
-        try:
-            process.job.connection.send_bytes(_encode(grammar))
-        except OSError:
-            log.warning("The process that compiles grammars has ended early")  # its first answer will be that it is lost
-        return process
+    def _start(self, grammar: Grammar, second: bool = False) -> Follower:
+        follower = Follower(self._helper.job(), grammar, self._words, second)
+        file = follower.job.connection.fileno()
+        self._by_file[file] = follower
+        self._heard.register(file, select.EPOLLIN)
+        return follower
 
-    def _lost(self, process: _Process) -> None:
+    def _leave(self, follower: Follower) -> None:
+        del self._followers[follower.grammar]
+        file = follower.job.connection.fileno()
+        self._heard.unregister(file)
+        del self._by_file[file]
+        follower.job.connection.close()
+
+    def _lost(self, follower: Follower) -> None:
         """The process has ended, by a limit or a signal."""
-        grammar = next((grammar for grammar, other in self._processes.items() if other is process), None)
-        if grammar is None:
+        self._leave(follower)
+        follower.owed = 0
+        self._failed += follower.failed
+        if follower.job.never_was() and not follower.second:
+            # Who waits for a grammar must not pay for a helper that was killed, unless helpers end again and again.
+            other = self._followers[follower.grammar] = self._start(follower.grammar, second=True)
+            for match in follower.matches.values():
+                other.begin(match)
             return
-        del self._processes[grammar]
-        process.job.connection.close()
-        process.owed = 0
-        if process.job.never_was() and not process.second:
-            self._begin_again(grammar, process.matches)
-            return
-        when = "be followed any further" if process.job.answered else "be compiled"
-        error = f"structured_outputs.{grammar.kind} could not {when} within the limits of time and memory; make it simpler."
-        log.warning("The process of a grammar has ended before its %d answers", len(process.matches))
-        self._failed += [(match, error) for match in process.matches.values()]
-
-    def _begin_again(self, grammar: Grammar, matches: dict[int, Match]) -> None:
-        """Who waits for a grammar must not pay for a helper that was killed, unless helpers end again and again."""
-        process = self._processes[grammar] = self._start(grammar)
-        process.second = True
-        process.matches = matches
-        process.turn.begun.extend(matches)
-        self._tell(process)
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_masks: msgspec.msgpack.Decoder[Masks] = msgspec.msgpack.Decoder(Masks)
+        when = "be followed any further" if follower.job.answered else "be compiled"
+        error = (
+            f"structured_outputs.{follower.grammar.kind} could not {when} within the limits of time and memory; make it simpler."
+        )
+        log.warning("The process of a grammar has ended before its %d answers", len(follower.matches))
+        self._failed += [(match, error) for match in follower.matches.values()]

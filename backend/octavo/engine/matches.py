@@ -1,20 +1,22 @@
 """``Matches``: the requests whose answers follow grammars or hold no bad words, by row. Knows requests and masks, no process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from octavo.engine.follower import Follower
 from octavo.engine.grammars import Grammars
 from octavo.engine.request import Request
 from octavo.engine.rows import RowTable
+from octavo.engine.step import StepInput
 from octavo.structured_outputs import Thoughts
 
-# Seconds that a step waits for masks; a row whose mask comes later sits out.
-PATIENCE = 0.02
+# Seconds that the tokens of a step wait for masks.
+PATIENCE = 0.05
 
 
 class Matches:
-    """Begins and ends matches with their requests, and holds rows of ``table`` while nobody knows what may come next."""
+    """Begins and ends matches with their requests, and holds rows of ``table`` for whose masks nobody waits."""
 
     def __init__(self, grammars: Grammars, table: RowTable, vocab_size: int) -> None:
         """There is none."""
@@ -23,6 +25,7 @@ class Matches:
         self._anything = np.full(-(-vocab_size // 32), -1, np.int32)
         self._running: dict[int, Request] = {}  # by row
         self._open = 0
+        self._holding = False
 
     def begin(self, request: Request, key: tuple[bytes, int], thoughts: Thoughts | None) -> None:
         """``request`` has come; ``thoughts`` may stand before what follows its grammar."""
@@ -45,31 +48,54 @@ class Matches:
         """Nobody has ``row`` any more."""
         self._running.pop(row, None)
 
-    def unknown(self) -> bool:
-        """Whether a step in flight makes a token without which no mask can be asked for."""
-        return bool(self._running) and bool(self._table.num_pending[[*self._running]].any())
+    def advance(self, rows: np.ndarray, tokens: np.ndarray) -> None:
+        """``rows`` go on with ``tokens``: ask for the masks after them."""
+        if not self._open:
+            return
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
+            request = self._running.get(row)
+            match = None if request is None else request.match
+            if match is not None and match.follower is not None:
+                match.follower.advance(match, token)
+        self.grammars.flush()
 
-    def ask(self) -> None:
-        """Ask for the masks after the tokens that have come."""
-        if self._open:
-            self.grammars.flush()
-
-    def failures(self) -> list[tuple[tuple[bytes, int], str]]:
-        """Wait a moment for masks and hold the rows without; returns whose requests cannot go on, and why."""
+    def failures(self, now: float) -> list[tuple[tuple[bytes, int], str]]:
+        """Take in what has come and hold the rows for which no step is to wait; returns whose requests cannot go on, and why."""
         if not self._open:
             return []
-        self.ask()
-        awaited = [request.match for request in self._running.values() if request.match is not None]
-        failed = self.grammars.collect(awaited, PATIENCE)
-        for row, request in self._running.items():
-            self._table.held[row] = not request.ready
+        self.grammars.flush()
+        failed = self.grammars.collect()
+        banned = self.grammars.banned(now)
+        if banned or self._holding:
+            self._hold(banned)
         return [(match.owner, error) for match, error in failed]
 
-    def masks(self, rows: np.ndarray, samples: np.ndarray) -> dict[int, np.ndarray]:
-        """What the next token may be of those of ``rows`` that yield one (bool ``samples``) and may not say just anything."""
-        if not self._running:
-            return {}
-        return {row: self._mask(self._running[row]) for row in rows[samples].tolist() if row in self._running}
+    def _hold(self, banned: set[Follower]) -> None:
+        table, self._holding = self._table, bool(banned)
+        for row, request in self._running.items():
+            match = request.match
+            waits = match is not None and match.follower in banned
+            table.held[row] = waits and not (request.ready and table.num_pending[row] == 0)
+
+    def known(self, step: StepInput) -> bool:
+        """Whether it is known what may come next in all rows of ``step``, which has been launched."""
+        pending = self._table.num_pending
+        return all(request.ready and pending[row] == 1 for row, request in self._restricted(step).items())
+
+    def wait(self, step: StepInput) -> list[Request]:
+        """Wait a moment until that is known, all steps before it having ended; returns those of whom it still is not."""
+        restricted = self._restricted(step).values()
+        self.grammars.wait([request.match for request in restricted if request.match is not None], PATIENCE)
+        return [request for request in restricted if not request.ready]
+
+    def masks(self, step: StepInput) -> Mapping[int, np.ndarray]:
+        """What may come next in those rows of ``step`` that may not say just anything, see ``Launched.draw``."""
+        return {row: self._mask(request) for row, request in self._restricted(step).items()}
+
+    def _restricted(self, step: StepInput) -> dict[int, Request]:
+        """Whose answers go on by ``step`` with what not just anything may be, by row."""
+        running = self._running
+        return {row: running[row] for row in step.rows[step.samples].tolist() if row in running} if running else {}
 
     def _mask(self, request: Request) -> np.ndarray:
         mask = self._anything if request.match is None or request.match.mask is None else request.match.mask
@@ -88,7 +114,7 @@ def last_tokens(words: Sequence[Sequence[int]], answer: np.ndarray) -> list[int]
 
 
 def without(mask: np.ndarray, token_ids: list[int]) -> np.ndarray:
-    """A copy of ``mask``, see ``StepInput.masks``, that forbids ``token_ids``."""
+    """A copy of ``mask``, see ``Launched.draw``, that forbids ``token_ids``."""
     ids = np.array(token_ids, np.int64)
     bits = np.zeros(len(mask), np.uint32)
     np.bitwise_or.at(bits, ids // 32, np.uint32(1) << (ids % 32).astype(np.uint32))

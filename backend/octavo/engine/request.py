@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from octavo.engine.grammars import Match
+from octavo.engine.follower import Match
 from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason, TokenLogprobs
 from octavo.engine.step import RowStart
 

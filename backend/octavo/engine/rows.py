@@ -74,12 +74,7 @@ class RowTable:
 
     def watch(self, request: Request) -> None:
         """Look at every token of ``request``, or, once its first is told and unless it asks for more, only at its last one."""
-        plain = (
-            request.match is None
-            and request.answered
-            and request.sampling.logprobs is None
-            and len(request.terms.stops) <= MOST_STOPS
-        )
+        plain = request.answered and request.sampling.logprobs is None and len(request.terms.stops) <= MOST_STOPS
         self._watched_from[request.row] = request.terms.limit if plain else 0
 
     def clear(self, row: int) -> None:

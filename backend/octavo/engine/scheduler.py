@@ -5,7 +5,7 @@ hands out at most ``max_num_batched_tokens``. (The idea is vLLM v1's.)
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 from operator import attrgetter
 
@@ -41,8 +41,8 @@ class Scheduler:
       for a request that has ended or started over meanwhile is dropped.
     - A full page of known tokens is remembered as soon as it is planned: a step writes all its keys and values before it reads
       any, so even requests that start in the same step share a prefix.
-    - What follows a grammar is planned once its newest token and what may come after it are known: no step runs ahead of it, and
-      its row is held while the mask is late.
+    - What follows a grammar is planned as all else: what may come next is asked for once the newest token is known, and waited for
+      when the step's own tokens are to be drawn (``masks``). Whom that waits for in vain starts over.
     - A page given back may be taken at once: steps run in the order of their planning, so whoever still writes to it in flight
       does so before its next owner.
     """
@@ -138,9 +138,7 @@ class Scheduler:
         """Plan the next step; None if nothing can be computed before a step in flight has ended."""
         if now >= self._next_deadline:
             self._expire(now)
-        if self.matches.unknown():
-            return None
-        for (client, request_id), error in self.matches.failures():
+        for (client, request_id), error in self.matches.failures(now):
             self._outbox.refuse(client, request_id, InvalidRequest(error))
             self.abort(client, [request_id])
         left = self._make_room()
@@ -157,7 +155,7 @@ class Scheduler:
         if not len(plan.decodes) and not plan.chunks:
             return None
         self._steps += 1
-        step = self._assembly.build(plan, table, self.matches)
+        step = self._assembly.build(plan, table)
         table.launch(step, decoding)
         return step
 
@@ -166,6 +164,15 @@ class Scheduler:
             self._outbox.refuse(request.client, request.id, QueueTimeout("Request timeout expired"))
             self.abort(request.client, [request.id])
         self._next_deadline = min((request.deadline for request in self.waiting), default=inf)
+
+    def masks(self, step: StepInput) -> Mapping[int, np.ndarray]:
+        """What may come next in some rows of ``step``, see ``Launched.draw``; all steps before it have been taken.
+
+        A row for which that takes too long has no owner from now on, so what is drawn for it is dropped.
+        """
+        for request in self.matches.wait(step):
+            self._preempt(request)
+        return self.matches.masks(step)
 
     def _make_room(self) -> np.ndarray:
         """Give every running request pages for all it has to compute, preempting from the end; see ``RowTable.left``."""
@@ -309,7 +316,8 @@ class Scheduler:
             for at in special.nonzero()[0].tolist():
                 logprobs = output.logprobs.get(int(places[at]))
                 self._answer(int(rows[at]), int(tokens[at]), int(lengths[at]), None if logprobs is None else logprobs[nth])
-            self.matches.ask()
+        self.matches.advance(rows, tokens)
+        if np.count_nonzero(special):
             rows, tokens = rows[~special], tokens[~special]
         self._outbox.put_tokens(table.client[rows], table.id[rows], tokens)
 
@@ -325,8 +333,6 @@ class Scheduler:
             self._table.watch(request)
         if told.finish is not None:
             self._finish(request)
-        elif request.match is not None:
-            self.matches.grammars.advance(request.match, token)
 
     def _finish(self, request: Request) -> None:
         del self._requests[request.client, request.id]

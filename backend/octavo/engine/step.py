@@ -1,7 +1,5 @@
 """``StepInput`` and ``StepOutput``: one step of the device, as arrays. The scheduler sees no tensor, the runner no request."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +56,6 @@ class StepInput(NamedTuple):
     ``context_len - query_len`` up to ``context_len - 1``.
     ``num_decodes``: how many rows decode.
     ``samples``: bool [R], whether the row's last position yields a token (false while a prompt is not complete).
-    ``masks``: by row, for those of them that follow a grammar and yield a token: int32 [ceil(V / 32)], see ``apply_mask``.
     """
 
     starts: list[RowStart]
@@ -69,7 +66,6 @@ class StepInput(NamedTuple):
     context_lens: np.ndarray
     num_decodes: int
     samples: np.ndarray
-    masks: Mapping[int, np.ndarray] = MappingProxyType({})
 
 
 class StepOutput(NamedTuple):

@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, grammar_from
-from llguidance.numpy import fill_next_token_bitmask
+from llguidance import LLExecutor, LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, grammar_from
+from llguidance.numpy import consume_token_par, fill_next_token_bitmask, fill_next_token_bitmask_par
 
-from octavo.engine.grammars import Grammar
+from octavo.engine.follower import Grammar
 from octavo.errors import InvalidRequest
 from octavo.structured_outputs import Thoughts
 from octavo.text.tokenizer import Tokenizer
@@ -18,6 +18,9 @@ from octavo.text.tools.format import JSON_OPTIONS, lark_marker
 _LIMITS = LLParserLimits(verbose_errors=False)
 _MAX_REASON = 200
 _ANSWER, _MOST_BLANKS = "answer", 8
+# Tokens of one of these are allowed or forbidden together wherever all of them may come, and need not be walked through one by one:
+# the library's own slices are for JSON's strings, these for words in regular expressions.
+_SLICES = [f"{characters}{{1,10}}" for characters in ("[a-z]", "[a-z ]", "[A-Za-z]", "[A-Za-z ]", "[A-Za-z0-9]", "[A-Za-z0-9 ]")]
 
 
 class _Wrapper(TokenizerWrapper):
@@ -48,7 +51,8 @@ class Vocabulary(NamedTuple):
 def load_vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Iterable[int]) -> Vocabulary:
     """``vocab_size``: how many logits there are; ``eos_token_ids``: what ends an answer."""
     eos = [*eos_token_ids]
-    return Vocabulary(tokenizer, LLTokenizer(_Wrapper(tokenizer, vocab_size, eos[0]), eos_token=eos))
+    slices = [*_SLICES, *LLTokenizer.general_slices()]
+    return Vocabulary(tokenizer, LLTokenizer(_Wrapper(tokenizer, vocab_size, eos[0]), eos_token=eos, slices=slices))
 
 
 class Matcher:
@@ -88,12 +92,41 @@ class Matcher:
         fill_next_token_bitmask(self._matcher, self._mask)
         self._check()
         if not self._mask.any():
-            raise _refusal(self._kind, "no token can follow here")
+            raise _nothing(self._kind)
         return self._mask.tobytes()
 
     def _check(self) -> None:
         if self._matcher.is_error():
             raise _refusal(self._kind, self._matcher.get_error())
+
+    @staticmethod
+    def advance_all(moves: Sequence["Move"], masks: np.ndarray, executor: LLExecutor) -> dict[int, str]:
+        """Make all ``moves``, each of another matcher, and write what may come then to their places in ``masks``, int32 [P, words].
+
+        The threads of ``executor`` share the work. Returns by place why there is no mask.
+        """
+        consume_token_par(executor, [(move.matcher._matcher, move.token) for move in moves])
+        going = [(move.matcher._matcher, move.place) for move in moves if not move.matcher._matcher.is_error()]
+        if going:
+            fill_next_token_bitmask_par(executor, going, masks)
+        some = np.bitwise_or.reduce(masks[: 1 + max(move.place for move in moves)], axis=1).astype(np.bool_)
+        errors = {}
+        for move in moves:
+            try:
+                move.matcher._check()
+                if not some[move.place]:
+                    raise _nothing(move.matcher._kind)
+            except InvalidRequest as error:
+                errors[move.place] = str(error)
+        return errors
+
+
+class Move(NamedTuple):
+    """``matcher`` goes on with ``token``, and its mask is written at ``place``."""
+
+    matcher: Matcher
+    token: int
+    place: int
 
 
 def _read(kind: str, text: str) -> str:
@@ -122,6 +155,10 @@ def _after(thoughts: Thoughts, text: str, tokenizer: Tokenizer) -> str:
 
 def _lark_regex(text: str) -> str:
     return re.escape(text).replace("/", "\\/")
+
+
+def _nothing(kind: str) -> InvalidRequest:
+    return _refusal(kind, "no token can follow here")
 
 
 def _refusal(kind: str, reason: str) -> InvalidRequest:

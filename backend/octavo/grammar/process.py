@@ -8,20 +8,28 @@ import signal
 import socket
 import sys
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 
 import msgspec
+from llguidance import LLExecutor
 
+from octavo.engine.board import Board
+from octavo.engine.cores import usable_cores
+from octavo.engine.follower import First, Grammar, Masks, Turn
 from octavo.engine.forks import fork_for_each, limit_memory, limited_time
-from octavo.engine.grammars import Grammar, GrammarSpec, Masks, Turn
+from octavo.engine.grammars import GrammarSpec
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import InvalidRequest
-from octavo.grammar.matcher import Matcher, Vocabulary, load_vocabulary
+from octavo.grammar.matcher import Matcher, Move, Vocabulary, load_vocabulary
 from octavo.text.tokenizer import load_tokenizer
 
-# Of CPU time; the kernel ends whoever takes longer.
+# Of CPU time; the kernel ends whoever takes longer to compile, or for the masks of a step, which may take more for each of them.
 MOST_SECONDS = 2.0
+MOST_SECONDS_EACH = 0.05
 # Beyond what the helper has.
 MOST_BYTES = 512 << 20
+# Cores that the engine and the front ends keep for themselves.
+SPARED_CORES = 2
 
 
 def main() -> None:
@@ -46,46 +54,54 @@ def follow(connection: Connection, vocabulary: Vocabulary) -> None:
     limit_memory(MOST_BYTES)
     try:
         asked = msgspec.msgpack.decode(connection.recv_bytes(), type=Grammar)
-        with limited_time(MOST_SECONDS):
-            grammar: Matcher | str = _compiled(vocabulary, asked)
-        matches: dict[int, Matcher] = {}
+        board = Board(-(-vocabulary.tokens.vocab_size // 32), recv_handle(connection))
+        grammar = None
+        try:
+            with limited_time(MOST_SECONDS):
+                grammar = Matcher.compiled(vocabulary, asked)
+                first = First(grammar.mask())
+        except InvalidRequest as error:
+            first = First(b"", str(error))
+        connection.send_bytes(msgspec.msgpack.encode(first))
+        if grammar is None:
+            connection.recv_bytes()  # the engine knows that there is nothing to say
+            return
+        followed = _Followed(grammar, board)
         while True:
             turn = msgspec.msgpack.decode(connection.recv_bytes(), type=Turn)
-            if turn.begun or turn.ids:
-                connection.send_bytes(msgspec.msgpack.encode(_answer(turn, grammar, matches)))
-            for number in turn.ended:
-                matches.pop(number, None)
+            if turn.ids:
+                connection.send_bytes(msgspec.msgpack.encode(followed.advance(turn)))
+            followed.end(turn.ended)
     except (EOFError, OSError):
         return
 
 
-def _compiled(vocabulary: Vocabulary, grammar: Grammar) -> Matcher | str:
-    """The grammar, or why there is none."""
-    try:
-        return Matcher.compiled(vocabulary, grammar)
-    except InvalidRequest as error:
-        return str(error)
+class _Followed:
+    """The answers that follow one grammar, by number."""
 
+    def __init__(self, grammar: Matcher, board: Board) -> None:
+        """``board``: for their masks."""
+        self._grammar = grammar
+        self._board = board
+        self._matchers: dict[int, Matcher] = {}
+        self._threads = LLExecutor(max(1, usable_cores() - SPARED_CORES))
 
-def _answer(turn: Turn, grammar: Matcher | str, matches: dict[int, Matcher]) -> Masks:
-    if isinstance(grammar, str):
-        return Masks([], b"", dict.fromkeys(turn.begun, grammar))
-    errors: dict[int, str] = {}
-    masks: dict[int, bytes] = {}
-    for number in turn.begun:
-        matches[number] = grammar.copy()
-    for number, token in [*((number, None) for number in turn.begun), *zip(turn.ids, turn.token_ids, strict=True)]:
-        match = matches.get(number)
-        if match is None:
-            continue
-        try:
-            with limited_time(MOST_SECONDS):
-                if token is not None:
-                    match.advance(token)
-                masks[number] = match.mask()
-        except InvalidRequest as error:
-            errors[number] = str(error)
-    return Masks([*masks], b"".join(masks.values()), errors)
+    def advance(self, turn: Turn) -> Masks:
+        """Go on as ``turn`` says."""
+        with limited_time(MOST_SECONDS + MOST_SECONDS_EACH * len(turn.ids)):
+            for number in turn.ids:
+                if number not in self._matchers:
+                    self._matchers[number] = self._grammar.copy()
+            matchers = [self._matchers[number] for number in turn.ids]
+            moves = list(map(Move, matchers, turn.token_ids, turn.places))
+            reasons = Matcher.advance_all(moves, self._board.up_to(max(turn.places)), self._threads)
+        errors = {number: reasons[place] for number, place in zip(turn.ids, turn.places, strict=True) if place in reasons}
+        return Masks([number for number in turn.ids if number not in errors], errors)
+
+    def end(self, numbers: list[int]) -> None:
+        """These are over."""
+        for number in numbers:
+            self._matchers.pop(number, None)
 
 
 def _line(door: socket.socket) -> bytes:

@@ -25,10 +25,11 @@ import torch
 
 import octavo_kernels
 from octavo.config import EngineConfig
+from octavo.engine.cores import usable_cores
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import LoadFailed
 from octavo.models.loader import describe_model
-from octavo.runtime.device import resolve_page_size, usable_cores
+from octavo.runtime.device import resolve_page_size
 
 if TYPE_CHECKING:
     from octavo_kernels.precompile import Claims

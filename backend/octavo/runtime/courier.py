@@ -18,8 +18,9 @@ class Courier:
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Results of a GPU come back on a stream of their own, beside the steps that run on."""
+        """What comes back from a GPU, and what only a later part of a step needs there, goes on streams of their own."""
         self._device = device
+        self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._back = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._arrived: torch.cuda.Event | None = None
 
@@ -39,6 +40,19 @@ class Courier:
             _view(pinned, start, tensor).copy_(tensor)
         packed[: ends[-1]].copy_(pinned, non_blocking=True)
         return [_view(packed, start, tensor) for start, tensor in places]
+
+    def send_rows(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
+        """``rows``, int32 [n] each, as one tensor [R, n]. To a GPU they go beside the steps that it is at work on."""
+        if self._beside is None:
+            return torch.from_numpy(np.stack(rows))
+        pinned = torch.empty((len(rows), len(rows[0])), dtype=torch.int32, pin_memory=True)
+        np.stack(rows, out=pinned.numpy())
+        with torch.cuda.stream(self._beside):
+            there = pinned.to(self._device, non_blocking=True)
+        here = torch.cuda.current_stream()
+        here.wait_stream(self._beside)
+        there.record_stream(here)
+        return there
 
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
         """Start to take ``tensor`` to the host; what is returned waits for it. See ``before_overwriting``."""

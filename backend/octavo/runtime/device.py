@@ -1,15 +1,14 @@
 """Which device a model runs on and what it is good for: threads, page size. Knows torch's devices, no model."""
 
 import os
-from pathlib import Path
 
 import torch
 
+from octavo.engine.cores import usable_cores
 from octavo.errors import LoadFailed
 
 CPU_PAGE_SIZE = 16
 GPU_PAGE_SIZE = 64
-CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -33,16 +32,6 @@ def use_device(device: torch.device) -> None:
         torch.cuda.set_device(device)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_cores())
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on, at most what its control group grants (a container's CPU limit), rounded up."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = CGROUP_LIMIT.read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, -(-int(quota) // int(period))))
 
 
 def resolve_page_size(block_size: int | None, device: torch.device) -> int:

@@ -1,6 +1,6 @@
 """``LaunchedStep``: a step on its way through the device, and what comes of it. Knows rows and tensors, no model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ from octavo.engine.step import StepOutput
 from octavo.runtime.courier import Courier
 from octavo.runtime.logprobs import entries_of, score
 from octavo.runtime.sampler import Asked
+
+Masks = Mapping[int, np.ndarray]
 
 
 class Drawn(NamedTuple):
@@ -35,12 +37,21 @@ class Drawn(NamedTuple):
 
 
 class LaunchedStep:
-    """A step that was launched; the host learns of its end in ``wait``, once."""
+    """A step that was launched and is drawn once; the host learns of its end in ``wait``, once."""
 
-    def __init__(self, num_rows: int, drawn: Drawn | None, prompt_logprobs: dict[int, list[TokenLogprobs]]) -> None:
-        """``drawn``: None if no row of the step has a token."""
-        self._drawn = drawn
+    def __init__(
+        self, num_rows: int, draw: Callable[[Masks], Drawn] | None, prompt_logprobs: dict[int, list[TokenLogprobs]]
+    ) -> None:
+        """``draw``: None if no row of the step has a token."""
+        self._draw = draw
+        self._drawn: Drawn | None = None
         self._output = StepOutput(np.full((num_rows, 1), -1), {}, prompt_logprobs)
+
+    @torch.inference_mode()
+    def draw(self, masks: Masks) -> None:
+        """Have its tokens drawn, of what ``masks`` allow; see ``Sampler.edit``."""
+        if self._draw is not None:
+            self._drawn = self._draw(masks)
 
     def wait(self) -> StepOutput:
         """What the step made, once it has ended."""

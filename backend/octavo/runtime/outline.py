@@ -34,6 +34,10 @@ class ShapesOnly(Courier):
         """See ``Courier``."""
         return self.send(arrays)
 
+    def send_rows(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
+        """See ``Courier``."""
+        return torch.from_numpy(np.stack(rows)).to(META)
+
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
         """See ``Courier``; nobody waits."""
         return lambda: np.zeros(tensor.shape)
@@ -56,9 +60,9 @@ class Outline:
     @torch.inference_mode()
     def rehearse(self) -> None:
         """Compute the steps that an engine computes before it is ready."""
-        for step in rehearsal(self._config, self.decoder.max_len, self.decoder.shape.vocab_size):
+        for step, masks in rehearsal(self._config, self.decoder.max_len, self.decoder.shape.vocab_size):
             self.steps.begin(step)
-            self.steps.compute(step)
+            self.steps.compute(step).draw(masks)
 
     @torch.inference_mode()
     def capture(self, shapes: Iterable[Shape]) -> None:

@@ -3,7 +3,7 @@
 Knows step inputs, no tensor.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -19,27 +19,28 @@ SAMPLING = SamplingParams(temperature=1.0, top_p=0.9, top_k=50)
 PENALISED = SamplingParams(temperature=1.0, presence_penalty=1.0)
 
 
-def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iterator[StepInput]:
+def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iterator[tuple[StepInput, Mapping[int, np.ndarray]]]:
     """Prefill and decode, alone, in full and side by side, on a cache of one page: that with which all page tables begin.
 
     Launchers choose kernels by the next power of two of a step's tokens, of those of its longest chunk, of its decodes, of its
-    prompts (whether it has many tokens or few) and of its samples: there is a step for each of these.
+    prompts (whether it has many tokens or few) and of its samples: there is a step for each of these, with the masks for
+    its tokens.
     """
     context = min(max_model_len, LONGEST_CONTEXT)
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
     longest = min(config.max_num_batched_tokens, max_model_len)
     most = min(config.max_num_batched_tokens, rows * longest)
-    yield _step(_chunks(most, longest, rows), 0, context)  # the most tokens, the most samples, and all but the longest chunk
-    yield _step([1] * rows, rows, context)
+    yield _step(_chunks(most, longest, rows), 0, context), {}  # the most tokens, the most samples, and all but the longest chunk
+    yield _step([1] * rows, rows, context), {}
     mask = np.full(-(-vocab_size // 32), -1, np.int32)
-    yield _step([1], 0, context, PENALISED)._replace(masks={0: mask})
+    yield _step([1], 0, context, PENALISED), {0: mask}
     for tokens in _powers(min(most, MANY)):
-        yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context)
+        yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context), {}
     for prompts in _powers(rows):
-        yield _step([1] * prompts, 0, context)
-        yield _step(_chunks(max(prompts, min(most, MANY)), longest, prompts), 0, context)
+        yield _step([1] * prompts, 0, context), {}
+        yield _step(_chunks(max(prompts, min(most, MANY)), longest, prompts), 0, context), {}
     for decodes in sorted({*_powers(rows - 1), rows - 1} - {0}):
-        yield _step([1] * decodes + [1], decodes, context)
+        yield _step([1] * decodes + [1], decodes, context), {}
 
 
 def _powers(most: int) -> list[int]:

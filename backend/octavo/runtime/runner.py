@@ -82,16 +82,18 @@ class ModelRunner:
         self._steps.take_cache(1)
         # Before the rehearsal: it gives back what the steps outside of graphs have taken.
         graphs.bind(self._steps.kv, trial=True)
-        for step in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
+        for step, masks in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
             self._steps.begin(step)
-            self._steps.compute(step).wait()
+            launched = self._steps.compute(step)
+            launched.draw(masks)
+            launched.wait()
         log.info("%s: all kernels have run", config.name)
         free_after, total = torch.cuda.mem_get_info(device)
         return gpu_budget(config, GpuMemory(total, free_before, free_after - graphs.reserve_bytes)), gpu_lever(config)
 
     @torch.inference_mode()
     def launch(self, step: StepInput) -> LaunchedStep:
-        """Have one step computed: keys and values of its tokens, and a new token for each row that has all of its own computed."""
+        """Have one step computed: keys and values of its tokens, and logits for each row that has all of its own computed."""
         self._steps.begin(step)
         if self._graphs is not None and self._graphs.covers(step):
             return self._replay(self._graphs, step)
@@ -102,9 +104,8 @@ class ModelRunner:
         return self._graphs is not None and self._graphs.capture_one()
 
     def _replay(self, graphs: StepGraphs, step: StepInput) -> LaunchedStep:
-        picks = step.samples.nonzero()[0]
-        asked = self._steps.sampler.edit(graphs.forward(step), step.rows[picks], step.context_lens[picks], step.masks)
-        return self._steps.launched(step, picks, graphs.sample(step), asked, {})
+        logits = graphs.forward(step)
+        return LaunchedStep(len(step.rows), self._steps.drawing(step, logits, lambda: graphs.sample(step)), {})
 
 
 def _free_bytes(device: torch.device) -> int:

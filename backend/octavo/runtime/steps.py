@@ -1,5 +1,7 @@
 """``Steps``: computes any step of a model kernel by kernel, and keeps what steps leave behind. Knows rows, no graph, no budget."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -8,12 +10,12 @@ from octavo.engine.step import StepInput
 from octavo.models.decoder import Decoder
 from octavo.runtime.batch import build_batch
 from octavo.runtime.courier import Courier
-from octavo.runtime.launched import Drawn, LaunchedStep
+from octavo.runtime.launched import Drawn, LaunchedStep, Masks
 from octavo.runtime.logprobs import prompt_logprobs
 from octavo.runtime.memory import allocate_pool, kv_spec, pages_for
 from octavo.runtime.penalties import PenaltyTable
 from octavo.runtime.rows import SamplingTable
-from octavo.runtime.sampler import Asked, Sampler
+from octavo.runtime.sampler import Sampler
 from octavo.runtime.state import RowState
 from octavo_kernels import Kernels
 
@@ -52,8 +54,8 @@ class Steps:
 
     @torch.inference_mode()
     def compute(self, step: StepInput) -> LaunchedStep:
-        """Compute a step that has begun: keys and values of its tokens, and a new token for each row that has all of its own."""
-        picks = np.flatnonzero(step.samples)
+        """Compute a step that has begun: keys and values of its tokens, and logits for each row that has all of its own."""
+        picks = step.samples.nonzero()[0]
         batch = build_batch(step, picks, self.state, self.kv_spec.page_size, self._courier)
         hidden = self._decoder.forward(batch.token_ids, batch.attention, self.kv)
         scored = self._score_prompts(step, hidden) if self.table.prompts else {}
@@ -61,17 +63,29 @@ class Steps:
             return LaunchedStep(len(step.rows), None, scored)
         logits = self._decoder.logits(hidden if batch.last is None else hidden[batch.last])
         rows = step.rows[picks]
-        asked = self.sampler.edit(logits, rows, step.context_lens[picks], step.masks)
-        drawn = self._kernels.sample(logits, *self._courier.send(self.table.options(rows)), batch.positions)
-        self.state.newest.index_copy_(0, batch.rows, drawn)
-        return self.launched(step, picks, drawn, asked, scored)
 
-    def launched(
-        self, step: StepInput, picks: np.ndarray, drawn: torch.Tensor, asked: Asked | None, scored: dict[int, list[TokenLogprobs]]
-    ) -> LaunchedStep:
-        """Send for the tokens ``drawn`` (int64, one for each of ``picks``, places in the step) and for what was asked of them."""
-        self.sampler.count(step.rows[picks], drawn)
-        return LaunchedStep(len(step.rows), Drawn.of(picks, drawn, asked, self._courier), scored)
+        def sample() -> torch.Tensor:
+            drawn = self._kernels.sample(logits, *self._courier.send(self.table.options(rows)), batch.positions)
+            self.state.newest.index_copy_(0, batch.rows, drawn)
+            return drawn
+
+        return LaunchedStep(len(step.rows), self.drawing(step, logits, sample), scored)
+
+    def drawing(self, step: StepInput, logits: torch.Tensor, sample: Callable[[], torch.Tensor]) -> Callable[[Masks], Drawn]:
+        """What changes ``logits`` (float32 [S, V], of the rows that yield a token), has them sampled, and sends for the tokens.
+
+        ``sample`` draws int64 [S] from ``logits`` as they are then.
+        """
+        picks = step.samples.nonzero()[0]
+        rows = step.rows[picks]
+
+        def draw(masks: Masks) -> Drawn:
+            asked = self.sampler.edit(logits, rows, step.context_lens[picks], masks)
+            drawn = sample()
+            self.sampler.count(rows, drawn)
+            return Drawn.of(picks, drawn, asked, self._courier)
+
+        return draw
 
     def _score_prompts(self, step: StepInput, hidden: torch.Tensor) -> dict[int, list[TokenLogprobs]]:
         """The prompt tokens that follow this step's positions, for rows that asked: position p scores the token at p + 1.

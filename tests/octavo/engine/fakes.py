@@ -1,7 +1,7 @@
 """A runner without a model: its "cache" holds (token, position) pairs, and the next token is a hash of what it reads back there."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -74,8 +74,14 @@ class Made:
 
     def __init__(self, output: StepOutput) -> None:
         self._output = output
+        self._drawn = False
+
+    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
+        assert not self._drawn, "a step is drawn twice"
+        self._drawn = True
 
     def wait(self) -> StepOutput:
+        assert self._drawn, "a step is waited for before it is drawn"
         return self._output
 
 
@@ -175,7 +181,9 @@ class Pipeline:
         """The step that was planned, if there was something to plan."""
         step = self._scheduler.schedule(now)
         if step is not None:
-            self._in_flight.append((step, self._runner.launch(step)))
+            made = self._runner.launch(step)
+            made.draw({})
+            self._in_flight.append((step, made))
         if len(self._in_flight) > (self._runner.runs_ahead if step is not None else 0):
             ended, made = self._in_flight.popleft()
             self._scheduler.update(ended, made.wait())

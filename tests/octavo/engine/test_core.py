@@ -1,8 +1,9 @@
 """The step loop, without sockets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from octavo.engine.core import EngineCore
@@ -76,6 +77,9 @@ class LateRunner(FakeRunner):
 class Late(NamedTuple):
     runner: LateRunner
     made: Made
+
+    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
+        self.made.draw(masks)
 
     def wait(self) -> StepOutput:
         self.runner.waiting -= 1

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,9 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
     every = [*shapes.decodes, *shapes.chunks]
     padded = PaddedStep(decoder, kit, steps.table, steps.state, courier, page_size, every, META)
 
-    def run(step: StepInput) -> None:
+    def run(step: StepInput, masks: Mapping[int, np.ndarray]) -> None:
         steps.begin(step)
-        steps.compute(step)
+        steps.compute(step).draw(masks)
 
     def replay(shape: Shape) -> None:
         control = padded.send(padded.control(shape))
@@ -101,15 +101,15 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
         padded.sample(control)
 
     def start() -> None:
-        for step in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
-            run(step)
+        for step, masks in rehearsal(config, decoder.max_len, decoder.shape.vocab_size):
+            run(step, masks)
         for shape in [*shapes.largest, *shapes.first]:
             replay(shape)
 
     def later() -> None:
         for step in random_steps(config, decoder.max_len):
             if shapes.of(step) is None or step.num_decodes < len(step.rows):
-                run(step)
+                run(step, {})
         for shape in every:
             replay(shape)
 

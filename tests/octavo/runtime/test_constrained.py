@@ -2,8 +2,11 @@
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
@@ -19,6 +22,7 @@ from octavo.text.tokenizer import Tokenizer, load_tokenizer
 
 # What comes is not what came before, so a place that was lost or repeated shows.
 PATTERN = "<" + "".join(f"[{digit}a]" for digit in "0123456789") * 6 + ">"
+WISH = StructuredOutputsParams(regex=PATTERN)
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +36,63 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
 
 
 def request(number: int, tokenizer: Tokenizer) -> EngineRequest:
-    wish = StructuredOutputsParams(regex=PATTERN)
-    sampling = SamplingParams(seed=number, max_tokens=100, structured_outputs=wish)
+    sampling = SamplingParams(seed=number, max_tokens=100, structured_outputs=WISH)
     return EngineRequest(number, tokenizer.encode(f"Request {number}: "), sampling)
 
 
-def test_who_gave_pages_back_goes_on_where_the_grammar_was(config: EngineConfig, engine_type: type) -> None:
+def check(answer: Any, tokenizer: Tokenizer) -> None:
+    assert answer.finish is FinishReason.STOP
+    assert answer.token_ids[-1] == EOS
+    assert re.fullmatch(PATTERN, tokenizer.decode(answer.token_ids[:-1]))
+
+
+@pytest.mark.parametrize("runs_ahead", [0, 1])
+def test_who_gave_pages_back_goes_on_where_the_grammar_was(config: EngineConfig, engine_type: type, runs_ahead: int) -> None:
     tokenizer, runner = load_tokenizer(config.tokenizer), ModelRunner(config)
+    runner.runs_ahead = runs_ahead
     requests = [request(number, tokenizer) for number in range(4)]
     engine = engine_type(config, runner, num_pages=9)
     answers = engine.run(requests)
     assert engine.core.scheduler.stats().preemptions > 0
     for answer in answers:
-        assert answer.finish is FinishReason.STOP
-        assert answer.token_ids[-1] == EOS
-        assert re.fullmatch(PATTERN, tokenizer.decode(answer.token_ids[:-1]))
+        check(answer, tokenizer)
+
+
+@pytest.mark.parametrize("runs_ahead", [0, 1])
+def test_nobody_waits_for_a_grammar_whose_process_does_nothing(config: EngineConfig, engine_type: type, runs_ahead: int) -> None:
+    """Others are served to their end meanwhile; when it goes on, so does its answer."""
+    tokenizer, runner = load_tokenizer(config.tokenizer), ModelRunner(config)
+    runner.runs_ahead = runs_ahead
+    engine, others = engine_type(config, runner), grammar_processes()
+    penalised = SamplingParams(seed=3, max_tokens=100, structured_outputs=WISH, frequency_penalty=0.5)
+    prompt = tokenizer.encode("Say: ")
+    (alone,) = engine.run([EngineRequest(1, prompt, penalised)])
+    free = SamplingParams(seed=1, max_tokens=200, ignore_eos=True)
+    held, whole = engine.submit([EngineRequest(2, prompt, penalised), EngineRequest(3, prompt, free)])
+    while len(held.token_ids) < 5:
+        engine.step()
+    (process,) = grammar_processes() - others
+    process.suspend()
+    try:
+        while whole.finish is None:
+            engine.step()
+        assert held.finish is None
+    finally:
+        process.resume()
+    while held.finish is None:
+        engine.step()
+    check(held, tokenizer)
+    assert held.token_ids == alone.token_ids
+    assert engine.core.scheduler.stats().preemptions > 0
+
+
+def grammar_processes() -> set[psutil.Process]:
+    """Those that follow one, without their helpers."""
+    return {process for process in psutil.Process().children(recursive=True) if follows(process)}
+
+
+def follows(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        parent = process.parent()
+        return parent is not None and process.name() == parent.name() == "octavo-grammar"
+    return False

@@ -1,14 +1,10 @@
 """Names of devices, cores and page sizes: what is taken and what is refused."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 
 from octavo.errors import LoadFailed
-from octavo.runtime import device
-from octavo.runtime.device import resolve_device, resolve_page_size, usable_cores
+from octavo.runtime.device import resolve_device, resolve_page_size
 
 
 def test_a_machine_without_a_gpu_runs_auto_on_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,13 +35,3 @@ def test_pages_are_larger_on_a_gpu_and_can_be_set() -> None:
     assert resolve_page_size(32, torch.device("cuda")) == 32
     with pytest.raises(LoadFailed, match="block_size must be 16, 32, 64 or 128 tokens, got 24"):
         resolve_page_size(24, torch.device("cpu"))
-
-
-@pytest.mark.parametrize(
-    ("limit", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("9900000 100000", 8), ("", 8)]
-)
-def test_a_containers_limit_bounds_the_cores(limit: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cpu.max").write_text(limit)
-    monkeypatch.setattr(device, "CGROUP_LIMIT", tmp_path / "cpu.max")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert usable_cores() == cores

@@ -88,7 +88,7 @@ class Soak:
                     self.finished += 1
 
     def _submit(self, prompt: float, least: int) -> None:
-        """``least``: tokens to answer with. One request in three hundred has bad words: while it runs, no step runs ahead."""
+        """``least``: tokens to answer with. One request in three hundred has bad words: steps with it are drawn later."""
         random, traffic = self._random, self._traffic
         self._number += 1
         client, length = CLIENTS[random.integers(3)], int(min(traffic.longest, 1 + random.exponential(prompt)))

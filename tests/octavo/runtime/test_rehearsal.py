@@ -13,7 +13,7 @@ def test_the_largest_steps_are_among_the_rehearsed(seqs: int, budget: int, lengt
         name="m", version=1, weights="", weights_format=WeightsFormat.DUMMY, tokenizer="", max_num_seqs=seqs,
         max_num_batched_tokens=budget,
     )  # fmt: skip
-    steps = list(rehearsal(config, length, 100))
+    steps = [step for step, _ in rehearsal(config, length, 100)]
     rows = min(seqs, budget)
     assert max(step.query_lens.max() for step in steps) >= min(budget - rows + 1, length)
     assert max(step.num_decodes for step in steps) == max(len(step.rows) for step in steps) == rows

@@ -45,7 +45,9 @@ def draw(
     *options, there = courier.send([*table.options(rows), positions])
     drawn = for_device(logits.device).sample(logits, *options, there)
     sampler.count(rows, drawn)
-    made = LaunchedStep(len(rows), Drawn.of(np.arange(len(rows)), drawn, asked, courier), {}).wait()
+    step = LaunchedStep(len(rows), lambda _: Drawn.of(np.arange(len(rows)), drawn, asked, courier), {})
+    step.draw({})
+    made = step.wait()
     return made.token_ids[:, 0].tolist(), {at: entries[0] for at, entries in made.logprobs.items()}
 
 

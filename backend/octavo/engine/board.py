@@ -1,0 +1,40 @@
+"""``Board``: masks in memory that two processes share, so that none of them is ever sent. Knows no grammar."""
+
+import fcntl
+import mmap
+import os
+
+import numpy as np
+
+_INT32 = 4
+
+
+class Board:
+    """Places for masks of ``words`` int32 each. One side makes it and lets it grow; the other is given ``file``, a descriptor.
+
+    Whoever writes a mask says so elsewhere before it is read.
+    """
+
+    def __init__(self, words: int, file: int | None = None) -> None:
+        """Without a ``file`` there are no places yet."""
+        if file is None:
+            file = os.memfd_create("octavo-masks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        self.file = file
+        self._words = words
+        self._masks = np.zeros((0, words), np.int32)
+
+    def __del__(self) -> None:
+        """What has been handed out of it stays."""
+        os.close(self.file)
+
+    def grow(self, places: int) -> None:
+        """Have at least so many places."""
+        os.ftruncate(self.file, places * self._words * _INT32)
+
+    def up_to(self, place: int) -> np.ndarray:
+        """int32 [places, words], all of them, ``place`` included."""
+        if place >= len(self._masks):
+            memory = mmap.mmap(self.file, os.fstat(self.file).st_size)
+            self._masks = np.frombuffer(memory, np.int32).reshape(-1, self._words)
+        return self._masks

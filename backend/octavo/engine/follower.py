@@ -1,0 +1,177 @@
+"""``Follower``: a grammar's process, seen from the engine, and the messages between them. Knows no grammar."""
+
+import logging
+from math import inf
+from multiprocessing.reduction import send_handle
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from octavo.engine.board import Board
+from octavo.engine.helper import Job
+from octavo.structured_outputs import Thoughts
+
+log = logging.getLogger(__name__)
+
+_FEW_PLACES = 16
+# Seconds for which nobody waits for a process after it was waited for in vain; the next time it is twice as long.
+_FIRST_BAN = 1.0
+# After so many times as long it is the first time again.
+_FORGIVEN = 10.0
+
+
+class Grammar(NamedTuple):
+    """What answers have to be, and what may come before; equal for those that one process can serve."""
+
+    kind: str
+    text: str
+    thoughts: Thoughts | None = None
+
+
+class First(msgspec.Struct, frozen=True, array_like=True):
+    """What the process says first: the mask with which every answer begins, or the ``error`` for which there can be none."""
+
+    mask: bytes
+    error: str | None = None
+
+
+class Turn(msgspec.Struct, frozen=True, array_like=True):
+    """Engine to process: each of ``ids`` goes on with a token, and its mask belongs at ``places``; ``ended`` are over."""
+
+    ids: list[int] = []
+    places: list[int] = []
+    token_ids: list[int] = []
+    ended: list[int] = []
+
+
+class Masks(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a ``Turn`` that has ``ids``: their masks are where they belong, but for those with ``errors``."""
+
+    ids: list[int]
+    errors: dict[int, str] = {}
+
+
+class Match:
+    """One answer that follows a grammar. ``mask``: int32, what may come next, None until that is known.
+
+    ``place``: where on the board its masks are written, once it has a token.
+    """
+
+    __slots__ = ("follower", "grammar", "mask", "number", "owner", "place")
+
+    def __init__(self, number: int, owner: tuple[bytes, int], grammar: Grammar) -> None:
+        """``owner``: whose answer it is."""
+        self.number = number
+        self.owner = owner
+        self.grammar = grammar
+        self.follower: Follower | None = None
+        self.mask: np.ndarray | None = None
+        self.place: int | None = None
+
+
+class Follower:
+    """Follows the ``matches`` of one grammar, by number.
+
+    ``owed``: how many answers are to come. ``failed``: matches that cannot go on, and why, for the owner of this to empty.
+    ``second``: it was started because another ended before it had begun.
+    """
+
+    def __init__(self, job: Job, grammar: Grammar, words: int, second: bool = False) -> None:
+        """Have ``job`` begin with ``grammar``, for masks of ``words`` int32."""
+        self.job = job
+        self.grammar = grammar
+        self.matches: dict[int, Match] = {}
+        self.failed: list[tuple[Match, str]] = []
+        self.owed = 1
+        self.second = second
+        self._board = Board(words)
+        self._places = 0
+        self._free: list[int] = []
+        self._turn = Turn([], [], [], [])
+        self._left: list[int] = []  # places of matches whose end is to be told
+        self._first: First | None = None
+        self._banned_until = -inf
+        self._ban = 0.0
+        try:
+            job.connection.send_bytes(_encode(grammar))
+            send_handle(job.connection, self._board.file, 0)
+        except OSError:
+            log.warning("The process that compiles grammars has ended early")  # its first answer will be that it is lost
+
+    def begin(self, match: Match) -> None:
+        """Follow ``match`` too."""
+        match.follower = self
+        self.matches[match.number] = match
+        if self._first is not None:
+            self._open(match, self._first)
+
+    def advance(self, match: Match, token: int) -> None:
+        """``match`` goes on with ``token``."""
+        match.mask = None
+        if match.place is None:
+            match.place = self._place()
+        turn = self._turn
+        turn.ids.append(match.number)
+        turn.places.append(match.place)
+        turn.token_ids.append(token)
+
+    def end(self, match: Match) -> None:
+        """``match`` is over."""
+        if self.matches.pop(match.number, None) is not None and match.place is not None:
+            self._turn.ended.append(match.number)
+            self._left.append(match.place)
+
+    def tell(self) -> None:
+        """Send what there is to tell. Raises ``OSError`` if the process has ended."""
+        turn = self._turn
+        if turn.ids or turn.ended:
+            self._turn = Turn([], [], [], [])
+            self._free += self._left  # whoever gets them is told of later
+            self._left = []
+            self.owed += bool(turn.ids)
+            self.job.connection.send_bytes(_encode(turn))
+
+    def hear(self) -> None:
+        """Take one answer. Raises ``OSError``, ``EOFError`` or ``MsgspecError`` if the process has ended, or is of no use."""
+        said = self.job.receive()
+        self.owed -= 1
+        if self._first is None:
+            self._first = _first.decode(said)
+            for match in self.matches.values():
+                self._open(match, self._first)
+            return
+        answer, masks = _masks.decode(said), self._board.up_to(self._places - 1)
+        for match in filter(None, map(self.matches.get, answer.ids)):
+            if match.place is not None:
+                match.mask = masks[match.place]
+        self.failed += [(self.matches[number], error) for number, error in answer.errors.items() if number in self.matches]
+
+    def banned(self, now: float) -> bool:
+        """Whether it is not to be waited for."""
+        return now < self._banned_until
+
+    def ban(self, now: float) -> None:
+        """It was waited for in vain."""
+        again = now < self._banned_until + _FORGIVEN * self._ban
+        self._ban = 2 * self._ban if again else _FIRST_BAN
+        self._banned_until = now + self._ban
+
+    def _open(self, match: Match, first: First) -> None:
+        if first.error is None:
+            match.mask = np.frombuffer(first.mask, np.int32)
+        else:
+            self.failed.append((match, first.error))
+
+    def _place(self) -> int:
+        if not self._free:
+            more = max(_FEW_PLACES, self._places)
+            self._board.grow(self._places + more)
+            self._free += reversed(range(self._places, self._places + more))
+            self._places += more
+        return self._free.pop()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_first: msgspec.msgpack.Decoder[First] = msgspec.msgpack.Decoder(First)
+_masks: msgspec.msgpack.Decoder[Masks] = msgspec.msgpack.Decoder(Masks)
