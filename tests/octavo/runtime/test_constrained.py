@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,21 @@ def test_nobody_waits_for_a_grammar_whose_process_does_nothing(config: EngineCon
     check(held, tokenizer)
     assert held.token_ids == alone.token_ids
     assert engine.core.scheduler.stats().preemptions > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(600)
+def test_masks_reach_a_gpu_beside_its_forward_pass(demo_config: Callable, engine_type: type) -> None:
+    config = demo_config(device="cuda", dtype="bfloat16", max_num_seqs=16)
+    tokenizer, runner = load_tokenizer(config.tokenizer), ModelRunner(config)
+    free = SamplingParams(seed=1, max_tokens=80, ignore_eos=True)
+    prompt = tokenizer.encode("Free: ")
+    others = [EngineRequest(100, prompt, free), EngineRequest(101, prompt, free, bad_words=[prompt[:1], prompt[:2]])]
+    answers = engine_type(config, runner).run([*others, *(request(number, tokenizer) for number in range(14))])
+    assert prompt[0] not in answers[1].token_ids
+    for answer in answers[2:]:
+        assert answer.finish is FinishReason.STOP
+        assert re.fullmatch(PATTERN, tokenizer.decode(answer.token_ids[:-1]))
 
 
 def grammar_processes() -> set[psutil.Process]:
