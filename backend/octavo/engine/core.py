@@ -106,13 +106,12 @@ class EngineCore:
     def step(self) -> Outputs:
         """Launch one step, if there is anything to compute, and take the results of the oldest if enough are in flight.
 
-        A step that waits for masks is in the device meanwhile. Its tokens are drawn when the next is planned, so the device goes
-        from the one to the other.
+        A step that waits for masks is in the device meanwhile. Its tokens are drawn when the next one is planned, so that the
+        device goes from the one to the other.
         """
         now = time.monotonic()
-        masks = self._masks()
         step = self.scheduler.schedule(now)
-        self._draw(masks)
+        self._draw()
         if step is not None:
             self._launch(InFlight(now, step, self._runner.launch(step)))
         self._stalled = step is None and not self._in_flight
@@ -122,22 +121,18 @@ class EngineCore:
 
     def _launch(self, launched: InFlight) -> None:
         self._in_flight.append(launched)
-        self._undrawn = launched
         if self.scheduler.matches.known(launched.step):
-            self._draw(self.scheduler.matches.masks(launched.step))
+            launched.launched.draw(self.scheduler.matches.masks(launched.step))
+        else:
+            self._undrawn = launched
 
-    def _masks(self) -> Mapping[int, np.ndarray]:
-        """Those of the step that has not been drawn, if there is one."""
-        if self._undrawn is None:
-            return {}
-        while self._in_flight[0] is not self._undrawn:
-            self._take()
-        return self.scheduler.masks(self._undrawn.step)
-
-    def _draw(self, masks: Mapping[int, np.ndarray]) -> None:
-        if self._undrawn is not None:
-            self._undrawn.launched.draw(masks)
-            self._undrawn = None
+    def _draw(self) -> None:
+        """Have the tokens drawn of the step that waits for masks, if there is one."""
+        undrawn, self._undrawn = self._undrawn, None
+        if undrawn is not None:
+            while self._in_flight[0] is not undrawn:
+                self._take()
+            undrawn.launched.draw(self.scheduler.masks(undrawn.step))
 
     def refuse_all(self, error: OctavoError) -> Outputs:
         """The engine is done for: what to tell each front end of its open requests."""
@@ -146,7 +141,7 @@ class EngineCore:
 
     def _take(self) -> None:
         if self._in_flight[0] is self._undrawn:
-            self._draw(self._masks())
+            self._draw()
         planned, step, launched = self._in_flight.popleft()
         output = launched.wait()
         now = time.monotonic()

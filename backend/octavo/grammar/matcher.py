@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -92,41 +93,34 @@ class Matcher:
         fill_next_token_bitmask(self._matcher, self._mask)
         self._check()
         if not self._mask.any():
-            raise _nothing(self._kind)
+            raise self._refusal()
         return self._mask.tobytes()
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise _refusal(self._kind, self._matcher.get_error())
+            raise self._refusal()
 
     @staticmethod
-    def advance_all(moves: Sequence["Move"], masks: np.ndarray, executor: LLExecutor) -> dict[int, str]:
-        """Make all ``moves``, each of another matcher, and write what may come then to their places in ``masks``, int32 [P, words].
+    def advance_all(
+        matchers: Sequence["Matcher"], tokens: Sequence[int], places: Sequence[int], masks: np.ndarray, executor: LLExecutor
+    ) -> dict[int, str]:
+        """Each of ``matchers`` goes on with a token, and what may come then is written to a place in ``masks``, int32 [P, words].
 
         The threads of ``executor`` share the work. Returns by place why there is no mask.
         """
-        consume_token_par(executor, [(move.matcher._matcher, move.token) for move in moves])
-        going = [(move.matcher._matcher, move.place) for move in moves if not move.matcher._matcher.is_error()]
-        if going:
+        ours = [matcher._matcher for matcher in matchers]
+        went = consume_token_par(executor, list(zip(ours, tokens, strict=True)))
+        if going := list(compress(zip(ours, places, strict=True), went)):
             fill_next_token_bitmask_par(executor, going, masks)
-        some = np.bitwise_or.reduce(masks[: 1 + max(move.place for move in moves)], axis=1).astype(np.bool_)
+        some = np.bitwise_or.reduce(masks[: 1 + max(places)], axis=1)[list(places)].astype(np.bool_).tolist()
         errors = {}
-        for move in moves:
-            try:
-                move.matcher._check()
-                if not some[move.place]:
-                    raise _nothing(move.matcher._kind)
-            except InvalidRequest as error:
-                errors[move.place] = str(error)
+        for matcher, place, any_token in zip(matchers, places, some, strict=True):
+            if not any_token or matcher._matcher.is_error():
+                errors[place] = str(matcher._refusal())
         return errors
 
-
-class Move(NamedTuple):
-    """``matcher`` goes on with ``token``, and its mask is written at ``place``."""
-
-    matcher: Matcher
-    token: int
-    place: int
+    def _refusal(self) -> InvalidRequest:
+        return _refusal(self._kind, self._matcher.get_error() if self._matcher.is_error() else "no token can follow here")
 
 
 def _read(kind: str, text: str) -> str:
@@ -155,10 +149,6 @@ def _after(thoughts: Thoughts, text: str, tokenizer: Tokenizer) -> str:
 
 def _lark_regex(text: str) -> str:
     return re.escape(text).replace("/", "\\/")
-
-
-def _nothing(kind: str) -> InvalidRequest:
-    return _refusal(kind, "no token can follow here")
 
 
 def _refusal(kind: str, reason: str) -> InvalidRequest:

@@ -20,7 +20,7 @@ from octavo.engine.forks import fork_for_each, limit_memory, limited_time
 from octavo.engine.grammars import GrammarSpec
 from octavo.engine.lifeline import die_with_parent, name_process
 from octavo.errors import InvalidRequest
-from octavo.grammar.matcher import Matcher, Move, Vocabulary, load_vocabulary
+from octavo.grammar.matcher import Matcher, Vocabulary, load_vocabulary
 from octavo.text.tokenizer import load_tokenizer
 
 # Of CPU time; the kernel ends whoever takes longer to compile, or for the masks of a step, which may take more for each of them.
@@ -93,8 +93,8 @@ class _Followed:
                 if number not in self._matchers:
                     self._matchers[number] = self._grammar.copy()
             matchers = [self._matchers[number] for number in turn.ids]
-            moves = list(map(Move, matchers, turn.token_ids, turn.places))
-            reasons = Matcher.advance_all(moves, self._board.up_to(max(turn.places)), self._threads)
+            masks = self._board.up_to(max(turn.places))
+            reasons = Matcher.advance_all(matchers, turn.token_ids, turn.places, masks, self._threads)
         errors = {number: reasons[place] for number, place in zip(turn.ids, turn.places, strict=True) if place in reasons}
         return Masks([number for number in turn.ids if number not in errors], errors)
 

@@ -46,7 +46,7 @@ class Courier:
         if self._beside is None:
             return torch.from_numpy(np.stack(rows))
         pinned = torch.empty((len(rows), len(rows[0])), dtype=torch.int32, pin_memory=True)
-        np.stack(rows, out=pinned.numpy())
+        np.concatenate(rows, out=pinned.view(-1).numpy())
         with torch.cuda.stream(self._beside):
             there = pinned.to(self._device, non_blocking=True)
         here = torch.cuda.current_stream()
