@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+import weakref
 
 import numpy as np
 
@@ -21,12 +22,9 @@ class Board:
             file = os.memfd_create("octavo-masks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         self.file = file
+        weakref.finalize(self, os.close, file)  # what has been handed out stays
         self._words = words
         self._masks = np.zeros((0, words), np.int32)
-
-    def __del__(self) -> None:
-        """What has been handed out of it stays."""
-        os.close(self.file)
 
     def grow(self, places: int) -> None:
         """Have at least so many places."""
