@@ -42,7 +42,7 @@ def gpu_budget(config: EngineConfig, memory: GpuMemory) -> int:
     free = memory.free_after - GPU_SLACK_BYTES
     if config.kv_cache_memory_bytes is None:
         granted = int(memory.total * config.gpu_memory_utilization)
-        taken = memory.free_before - memory.free_after
+        taken = max(0, memory.free_before - memory.free_after)  # others may have given some back meanwhile
         return min(granted - taken - GPU_SLACK_BYTES, free)
     if config.kv_cache_memory_bytes > free:
         raise LoadFailed(

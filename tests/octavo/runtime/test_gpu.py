@@ -98,7 +98,7 @@ def test_every_kernel_of_ours_runs_and_no_other_attention(engine: Callable, prom
     requests[0] = EngineRequest(0, prompts[0], SamplingParams(temperature=0, max_tokens=NEW_TOKENS, repetition_penalty=1.1))
     requests[1] = EngineRequest(1, prompts[1], requests[1].sampling, bad_words=[[5]])  # its steps have masks
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        engine(max_num_batched_tokens=2048, enable_prefix_caching=False).run(requests)
+        engine(max_num_batched_tokens=512, enable_prefix_caching=False).run(requests)
         torch.cuda.synchronize()
     ran = {event.key for event in profile.key_averages()}
     print("\n" + profile.key_averages().table(sort_by="cuda_time_total", row_limit=25, max_name_column_width=60))

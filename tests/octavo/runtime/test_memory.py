@@ -38,6 +38,11 @@ def test_what_others_hold_on_a_gpu_limits_a_share_only_when_it_is_in_the_way() -
     assert gpu_budget(config(gpu_memory_utilization=0.9), beside) == 50 * GIB - GPU_SLACK_BYTES
 
 
+def test_what_others_give_back_meanwhile_is_not_granted_too() -> None:
+    emptied = GpuMemory(total=100 * GIB, free_before=40 * GIB, free_after=95 * GIB)
+    assert gpu_budget(config(gpu_memory_utilization=0.5), emptied) == 50 * GIB - GPU_SLACK_BYTES
+
+
 def test_a_wish_that_exceeds_what_is_free_is_refused_with_the_figures() -> None:
     full = GpuMemory(total=100 * GIB, free_before=60 * GIB, free_after=GIB + GPU_SLACK_BYTES)
     assert gpu_budget(config(kv_cache_memory_bytes=GIB), full) == GIB
