@@ -229,15 +229,18 @@ class TestReplays:
             assert drawn[[0, 2]].equal(greedy[[0, 2]])
             assert drawn[1] != greedy[1]
 
-    def test_all_shapes_can_be_captured_ahead(self, cache: Rows, graphs: StepGraphs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_shapes_can_be_captured_ahead(
+        self, cache: Rows, graphs: StepGraphs, dtype: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         while graphs.capture_one():
             pass
         monkeypatch.setattr(StepGraphs, "_capture", None)
         for rows, chunks in ([0, 1, 2, 3, 4], ()), ([5], [(3, 100, True), (6, 1, True)]), ([], [(3, 400, True)]):
             step = cache.step(rows, 5, chunks)
             expected = cache.eager(step).argmax(-1)
-            graphs.forward(step)
-            assert graphs.sample(step).equal(expected)
+            best = graphs.forward(step).argmax(-1)
+            assert graphs.sample(step).equal(best)
+            assert dtype == "bfloat16" or best.equal(expected)  # see the first test
 
     def test_nothing_is_taken_by_replaying(self, cache: Rows, graphs: StepGraphs) -> None:
         def run(count: int, token: int) -> None:
