@@ -15,11 +15,12 @@ class Direct:
     here, framed as its header says. ``turn``: of the event loop, at whose end a reply had best say all that the turn brought it.
     """
 
-    __slots__ = ("_cycle", "_framed", "_silent", "turn")
+    __slots__ = ("_cycle", "_framed", "_out", "_silent", "turn")
 
     def __init__(self, cycle: RequestResponseCycle, turn: Turn) -> None:
         """Nothing was sent of the reply."""
         self._cycle, self.turn = cycle, turn
+        self._out = b""
         self._silent = cycle.scope["method"] == "HEAD"
         self._framed = cycle.scope["http_version"] != "1.0"
 
@@ -38,9 +39,16 @@ class Direct:
             self._cycle.chunked_encoding = False
 
     def write(self, data: bytes) -> None:
-        """Send more of the body, which must not be nothing. Does nothing if the client is gone."""
+        """Let more of the body, which must not be nothing, leave at the end of this turn of the loop."""
+        if not self._out:
+            self.turn.flush(self.flush)
+        self._out += data
+
+    def flush(self) -> None:
+        """Let it leave now. Does nothing if the client is gone."""
+        data, self._out = self._out, b""
         cycle = self._cycle
-        if not (cycle.disconnected or self._silent):
+        if data and not (cycle.disconnected or self._silent):
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._framed else data)
 
 

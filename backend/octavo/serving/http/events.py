@@ -79,6 +79,9 @@ class EventStream(Response):
         """Send what is new, unless something is on its way."""
         self._due = False
         while not (self._sending or self._last):
+            if self._direct.full:
+                self._run(self._direct.drained())
+                return
             try:
                 chunk = self._generation.take()
                 if chunk is None:
@@ -108,8 +111,6 @@ class EventStream(Response):
             self._run(self._send(events, last))
             return
         self._direct.write(events)
-        if self._direct.full:
-            self._run(self._direct.drained())
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._sending = True
@@ -124,9 +125,8 @@ class EventStream(Response):
         if events:
             self._direct.write(events)
         if last:
+            self._direct.flush()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif self._direct.full:
-            await self._direct.drained()
 
     def _sent(self, error: BaseException | None) -> None:
         self._sending = False
@@ -138,7 +138,7 @@ class EventStream(Response):
             self._speak()
 
     def _stay_alive(self) -> None:
-        if self._quiet and not self._sending:
+        if self._quiet and not (self._sending or self._direct.full):
             self._tell(self._comment, last=False)
         self._quiet = True
         self._beat = asyncio.get_running_loop().call_later(KEEP_ALIVE, self._stay_alive)
