@@ -39,10 +39,16 @@ INFO = EngineInfo(
 
 
 class Answer:
-    """One request's answer on its way. ``due``: when its next token is, in seconds of ``time.monotonic``."""
+    """One request's answer on its way, to the front end with the number ``client``.
 
-    def __init__(self, request: EngineRequest, now: float) -> None:
+    ``due``: when its next token is, in seconds of ``time.monotonic``.
+    """
+
+    __slots__ = ("client", "due", "left", "made", "period", "prompt")
+
+    def __init__(self, request: EngineRequest, client: int, now: float) -> None:
         """The first token is due at the next whole multiple of the period."""
+        self.client = client
         self.prompt = request.prompt_token_ids
         self.left = request.sampling.max_tokens or 16
         self.made = 0
@@ -91,7 +97,7 @@ class TokenSource:
         if isinstance(command, Submit):
             now = time.monotonic()
             for request in command.requests:
-                self._open[client, request.id] = Answer(request, now)
+                self._open[client, request.id] = Answer(request, self._outbox.number(client), now)
         else:
             for request_id in command.ids:
                 self._open.pop((client, request_id), None)
@@ -107,7 +113,9 @@ class TokenSource:
         if (early := min(answer.due for answer in self._open.values()) - time.monotonic()) > 0:
             time.sleep(early)
         now = time.monotonic()
-        plain: list[tuple[int, int, int]] = []
+        clients: list[int] = []
+        ids: list[int] = []
+        tokens: list[int] = []
         for (client, request_id), answer in list(self._open.items()):
             if answer.due <= now:
                 token = answer.prompt[answer.made % len(answer.prompt)]
@@ -116,10 +124,12 @@ class TokenSource:
                 answer.due += answer.period
                 self._made += 1
                 if answer.made > 1 and answer.left:
-                    plain.append((self._outbox.number(client), request_id, token))
+                    clients.append(answer.client)
+                    ids.append(request_id)
+                    tokens.append(token)
                 else:
                     self._tell(client, request_id, token, answer)
-        self._outbox.put_tokens(*np.array(plain, np.int64).reshape(-1, 3).T)
+        self._outbox.put_tokens(*np.array([clients, ids, tokens], np.int64))
         return self._outbox.empty()
 
     def _tell(self, client: bytes, request_id: int, token: int, answer: Answer) -> None:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 Sink = Callable[[EngineOutput], None]
 FRAMES_PER_TURN = 64
+# As plain numbers: pyzmq's flags are enumerations, and to join two of those takes as long as a send.
+_NOBLOCK, _READABLE = int(zmq.NOBLOCK), int(zmq.POLLIN)
 _numbers = itertools.count(1)
 
 
@@ -90,9 +92,9 @@ class EngineClient:
         if self._socket.closed:
             return
         if submitted:
-            self._socket.send(self._encoder.encode(Submit(submitted)), zmq.NOBLOCK)
+            self._socket.send(self._encoder.encode(Submit(submitted)), _NOBLOCK)
         if aborted:
-            self._socket.send(self._encoder.encode(Abort(aborted)), zmq.NOBLOCK)
+            self._socket.send(self._encoder.encode(Abort(aborted)), _NOBLOCK)
         # The descriptor is edge-triggered and a send may have consumed the edge of a frame that waits to be read.
         self._read()
 
@@ -101,13 +103,16 @@ class EngineClient:
             if self._socket.closed:
                 return
             try:
-                frame = self._socket.recv(zmq.NOBLOCK)
+                frame = self._socket.recv(_NOBLOCK)
             except zmq.Again:
                 self._at_once = 1
                 return
             self._deliver(self._decoder.decode(frame))
-        self._at_once = min(2 * self._at_once, FRAMES_PER_TURN)
-        self._loop.call_soon(self._read)
+        if not self._socket.closed and self._socket.get(zmq.EVENTS) & _READABLE:
+            self._at_once = min(2 * self._at_once, FRAMES_PER_TURN)
+            self._loop.call_soon(self._read)
+        else:  # the descriptor tells of the next frame
+            self._at_once = 1
 
     def _deliver(self, outputs: Iterable[EngineOutput]) -> None:
         sinks = self._sinks

@@ -15,6 +15,7 @@ from octavo.errors import ErrorFrame
 from octavo.logs import LogSettings
 
 log = logging.getLogger(__name__)
+_READABLE = int(zmq.POLLIN)
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,10 +106,9 @@ class ControlChannel:
 
     def orders(self) -> Iterator[EngineOrder]:
         """The orders that have arrived; a malformed one is logged and dropped."""
-        while True:
+        while self.socket.get(zmq.EVENTS) & _READABLE:
+            order = self.socket.recv(zmq.NOBLOCK)
             try:
-                yield _orders.decode(self.socket.recv(zmq.NOBLOCK))
-            except zmq.Again:
-                return
+                yield _orders.decode(order)
             except msgspec.MsgspecError as error:
                 log.warning("Dropped a malformed order: %s", error)

@@ -13,6 +13,8 @@ from octavo.engine.messages import EngineCommand, EngineFrame
 from octavo.errors import OctavoError
 
 log = logging.getLogger(__name__)
+# As plain numbers: pyzmq's flags are enumerations, and to join two of those takes as long as a send.
+_NOBLOCK, _MORE, _READABLE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.POLLIN)
 
 
 class Endpoint:
@@ -54,12 +56,10 @@ class Endpoint:
 
     def commands(self) -> Iterator[tuple[bytes, EngineCommand]]:
         """What has arrived, as (front end, command); a malformed frame is logged and dropped."""
-        while True:
+        while self._socket.get(zmq.EVENTS) & _READABLE:
+            client, *frames = self._socket.recv_multipart(_NOBLOCK)
             try:
-                client, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
                 yield client, self._commands.decode(b"".join(frames))
-            except zmq.Again:
-                return
             except (msgspec.MsgspecError, OctavoError) as error:
                 log.warning("Dropped a malformed frame of front end %r: %s", client, error)
 
@@ -69,7 +69,8 @@ class Endpoint:
 
     def _send(self, client: bytes, frame: EngineFrame) -> bool:
         try:
-            self._socket.send_multipart((client, self._encoder.encode(frame)), zmq.NOBLOCK)
+            self._socket.send(client, _NOBLOCK | _MORE)
+            self._socket.send(self._encoder.encode(frame), _NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
