@@ -1,12 +1,13 @@
 """A front end without sockets: requests are read, tokenised and answered by an engine that makes up its tokens."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
 
 from fuzz.http_cases import CHAT_COMPLETIONS, COMPLETIONS, RESPONSES
 from octavo.config import ReasoningParser, ToolCallParser
+from octavo.engine.client import Sink
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest, FinishReason, TokenLogprobs
 from octavo.protocol.openai import dialects
 from octavo.protocol.openai.dialects import Dialect
@@ -36,13 +37,13 @@ class InventedEngine:
 
     def __init__(self) -> None:
         self._last = 0
-        self.sinks: dict[int, Callable[[EngineOutput], None]] = {}
+        self.sinks: dict[int, Sink] = {}
 
     def next_id(self) -> int:
         self._last += 1
         return self._last
 
-    def submit(self, request: EngineRequest, sink: Callable[[EngineOutput], None]) -> None:
+    def submit(self, request: EngineRequest, sink: Sink) -> None:
         self.sinks[request.id] = sink
         asyncio.get_running_loop().call_soon(self._answer, request)
 
@@ -56,9 +57,11 @@ class InventedEngine:
             if asked.prompt_logprobs is not None:
                 scores = [None, *(_scored(token, asked.prompt_logprobs) for token in prompt[1:])]
             logprobs = [_scored(200, asked.logprobs)] if asked.logprobs is not None else None
-            sink(EngineOutput(request.id, [200], logprobs=logprobs, num_cached_tokens=0, queue_seconds=0.0, prompt_logprobs=scores))
+            sink.hear(
+                EngineOutput(request.id, [200], logprobs=logprobs, num_cached_tokens=0, queue_seconds=0.0, prompt_logprobs=scores)
+            )
         if (sink := self.sinks.pop(request.id, None)) is not None:
-            sink(EngineOutput(request.id, [97], FinishReason.LENGTH, logprobs=logprobs))
+            sink.hear(EngineOutput(request.id, [97], FinishReason.LENGTH, logprobs=logprobs))
 
 
 def _scored(token: int, count: int) -> TokenLogprobs:

@@ -8,27 +8,36 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 import zmq
 
 from octavo.engine.messages import Abort, EngineFrame, EngineOutput, EngineRequest, FinishReason, Submit
+from octavo.engine.sockets import NOBLOCK, readable
 from octavo.errors import EngineDead, ErrorFrame, OctavoError
 
 log = logging.getLogger(__name__)
 
-Sink = Callable[[EngineOutput], None]
 FRAMES_PER_TURN = 64
-# As plain numbers: pyzmq's flags are enumerations, and to join two of those takes as long as a send.
-_NOBLOCK, _READABLE = int(zmq.NOBLOCK), int(zmq.POLLIN)
+_SINK_FAILED = "A sink failed on an output of its request"
 _numbers = itertools.count(1)
+
+
+class Sink(Protocol):
+    """Takes in what an engine makes for one request."""
+
+    def hear(self, output: EngineOutput) -> None:
+        """Anything."""
+
+    def hear_token(self, token_id: int) -> None:
+        """One more token, and nothing else to say: most of what there is, so it must not cost much."""
 
 
 class EngineClient:
     """Submits requests and hands each output to its request's sink, in the event loop, in order.
 
-    After an output with ``finish`` a sink is never called again. What is submitted or aborted in one turn of the loop
+    After an output with ``finish`` a sink hears nothing more. What is submitted or aborted in one turn of the loop
     travels in one frame, so the samples of one request start together.
     """
 
@@ -71,10 +80,10 @@ class EngineClient:
     def fail_all(self, error: OctavoError) -> None:
         """The engine has died: end every open request with ``error`` and refuse new ones with it."""
         self._failure = frame = ErrorFrame.of(error)
-        self._deliver([EngineOutput(request_id, finish=FinishReason.ERROR, error=frame) for request_id in self._sinks])
+        self._deliver(EngineFrame(outputs=[EngineOutput(id, finish=FinishReason.ERROR, error=frame) for id in self._sinks]))
 
     def close(self) -> None:
-        """Disconnect; the engine aborts what is open, and no sink is called any more."""
+        """Disconnect; the engine aborts what is open, and no sink hears anything any more."""
         if self._socket.closed:
             return
         self._failure = self._failure or ErrorFrame.of(EngineDead("The connection to the engine is closed."))
@@ -92,9 +101,9 @@ class EngineClient:
         if self._socket.closed:
             return
         if submitted:
-            self._socket.send(self._encoder.encode(Submit(submitted)), _NOBLOCK)
+            self._socket.send(self._encoder.encode(Submit(submitted)), NOBLOCK)
         if aborted:
-            self._socket.send(self._encoder.encode(Abort(aborted)), _NOBLOCK)
+            self._socket.send(self._encoder.encode(Abort(aborted)), NOBLOCK)
         # The descriptor is edge-triggered and a send may have consumed the edge of a frame that waits to be read.
         self._read()
 
@@ -103,23 +112,30 @@ class EngineClient:
             if self._socket.closed:
                 return
             try:
-                frame = self._socket.recv(_NOBLOCK)
+                frame = self._socket.recv(NOBLOCK)
             except zmq.Again:
                 self._at_once = 1
                 return
             self._deliver(self._decoder.decode(frame))
-        if not self._socket.closed and self._socket.get(zmq.EVENTS) & _READABLE:
+        if not self._socket.closed and readable(self._socket):
             self._at_once = min(2 * self._at_once, FRAMES_PER_TURN)
             self._loop.call_soon(self._read)
         else:  # the descriptor tells of the next frame
             self._at_once = 1
 
-    def _deliver(self, outputs: Iterable[EngineOutput]) -> None:
+    def _deliver(self, frame: EngineFrame) -> None:
         sinks = self._sinks
-        for output in outputs:
+        for request_id, token_id in frame.tokens():
+            sink = sinks.get(request_id)
+            if sink is not None:
+                try:
+                    sink.hear_token(token_id)
+                except Exception:
+                    log.exception(_SINK_FAILED)
+        for output in frame.outputs:
             sink = sinks.get(output.id) if output.finish is None else sinks.pop(output.id, None)
             if sink is not None:
                 try:
-                    sink(output)
+                    sink.hear(output)
                 except Exception:
-                    log.exception("A sink failed on an output of its request")
+                    log.exception(_SINK_FAILED)

@@ -11,11 +11,11 @@ import zmq
 
 from octavo.config import EngineConfig
 from octavo.engine.messages import EngineInfo, EngineStats, Picture
+from octavo.engine.sockets import NOBLOCK, readable
 from octavo.errors import ErrorFrame
 from octavo.logs import LogSettings
 
 log = logging.getLogger(__name__)
-_READABLE = int(zmq.POLLIN)
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,12 +102,12 @@ class ControlChannel:
 
     def report(self, report: EngineReport) -> None:
         """Tell the supervisor, without waiting for it."""
-        self.socket.send(encode(report), zmq.NOBLOCK)
+        self.socket.send(encode(report), NOBLOCK)
 
     def orders(self) -> Iterator[EngineOrder]:
         """The orders that have arrived; a malformed one is logged and dropped."""
-        while self.socket.get(zmq.EVENTS) & _READABLE:
-            order = self.socket.recv(zmq.NOBLOCK)
+        while readable(self.socket):
+            order = self.socket.recv(NOBLOCK)
             try:
                 yield _orders.decode(order)
             except msgspec.MsgspecError as error:

@@ -10,11 +10,10 @@ import msgspec
 import zmq
 
 from octavo.engine.messages import EngineCommand, EngineFrame
+from octavo.engine.sockets import MORE, NOBLOCK, readable
 from octavo.errors import OctavoError
 
 log = logging.getLogger(__name__)
-# As plain numbers: pyzmq's flags are enumerations, and to join two of those takes as long as a send.
-_NOBLOCK, _MORE, _READABLE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.POLLIN)
 
 
 class Endpoint:
@@ -56,8 +55,8 @@ class Endpoint:
 
     def commands(self) -> Iterator[tuple[bytes, EngineCommand]]:
         """What has arrived, as (front end, command); a malformed frame is logged and dropped."""
-        while self._socket.get(zmq.EVENTS) & _READABLE:
-            client, *frames = self._socket.recv_multipart(_NOBLOCK)
+        while readable(self._socket):
+            client, *frames = self._socket.recv_multipart(NOBLOCK)
             try:
                 yield client, self._commands.decode(b"".join(frames))
             except (msgspec.MsgspecError, OctavoError) as error:
@@ -69,8 +68,8 @@ class Endpoint:
 
     def _send(self, client: bytes, frame: EngineFrame) -> bool:
         try:
-            self._socket.send(client, _NOBLOCK | _MORE)
-            self._socket.send(self._encoder.encode(frame), _NOBLOCK)
+            self._socket.send(client, NOBLOCK | MORE)
+            self._socket.send(self._encoder.encode(frame), NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise

@@ -82,11 +82,9 @@ class EngineFrame(msgspec.Struct, array_like=True):
     token_ids: bytes = b""
     outputs: list[EngineOutput] = []
 
-    def __iter__(self) -> Iterator[EngineOutput]:
-        """Every output, one after the other."""
-        for request_id, token_id in zip(memoryview(self.ids).cast("q"), memoryview(self.token_ids).cast("q"), strict=True):
-            yield EngineOutput(request_id, [token_id])
-        yield from self.outputs
+    def tokens(self) -> Iterator[tuple[int, int]]:
+        """Each of those requests with its token."""
+        return zip(memoryview(self.ids).cast("q"), memoryview(self.token_ids).cast("q"), strict=True)
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):

@@ -63,6 +63,7 @@ class TritonReply:
         self._varying = [(place, name) for place, name in enumerate(call.outputs) if name in _VARYING]
         outputs = b"" if self._varying else pb.ModelInferResponse(outputs=self._head.outputs).SerializeToString()
         self._starts = {final: _start_of(self._head, final) + outputs for final in (False, True)}
+        self._text_alone = list(call.outputs) == ["text_output"] and prompts * request.sampling.n == 1
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
         """The reply to ``ModelInfer``; ``chunk`` must be the whole answer."""
@@ -72,13 +73,19 @@ class TritonReply:
 
     def streamed(self, chunk: GenerateChunk) -> bytes:
         """One message of a stream, a serialized ``ModelStreamInferResponse``."""
-        parts = [self._starts[chunk.final]]
-        if self._varying:
-            parts.append(self._described(chunk))
-        for name in self._call.outputs:
-            output = self._output(name, chunk)
-            parts += (_RAW_CONTENTS, varint(len(output)), output)
-        response = b"".join(parts)
+        start = self._starts[chunk.final]
+        if self._text_alone and not self._prefixes:  # what nearly every message is
+            text = chunk.samples[0].text.encode()
+            length = len(text)
+            response = start + _RAW_CONTENTS + varint(length + _LENGTH.size) + _LENGTH.pack(length) + text
+        else:
+            parts = [start]
+            if self._varying:
+                parts.append(self._described(chunk))
+            for name in self._call.outputs:
+                output = self._output(name, chunk)
+                parts += (_RAW_CONTENTS, varint(len(output)), output)
+            response = b"".join(parts)
         return _INFER_RESPONSE + varint(len(response)) + response
 
     def _described(self, chunk: GenerateChunk) -> bytes:
@@ -125,10 +132,7 @@ class TritonReply:
         if self._prefixes:
             prefixes, self._prefixes = self._prefixes, ()
             return _strings(prefix + sample.text for prefix, sample in zip(prefixes, samples, strict=True))
-        if len(samples) > 1:
-            return _strings(sample.text for sample in samples)
-        text = samples[0].text.encode()
-        return _LENGTH.pack(len(text)) + text
+        return _strings(sample.text for sample in samples)
 
     def _logprobs(self, sample: SampleDelta) -> str:
         """vllm_backend's JSON: a list with an object per new token, keyed by token id."""

@@ -1,5 +1,6 @@
 """``ServedEngine``: one engine as a front end uses it: generations begun, watched until their end, and counted."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -51,20 +52,14 @@ class Arrival(NamedTuple):
 class _Progress:
     """What was counted of a generation that is open. ``responses`` were taken, the last of them at ``responded_at``."""
 
-    __slots__ = ("arrival", "responded_at", "responded_output", "responses", "started", "tokens")
+    __slots__ = ("arrival", "responded_at", "responded_output", "responses", "started")
 
     def __init__(self, arrival: Arrival) -> None:
         self.arrival = arrival
         self.started = False
-        self.tokens = self.responses = 0
+        self.responses = 0
         self.responded_at: float | None = None
         self.responded_output = 0.0
-
-    def count_tokens(self, generation: Generation, counters: Counters) -> None:
-        """Those that have come since the last time."""
-        tokens = generation.num_generation_tokens
-        counters.generation_tokens += tokens - self.tokens
-        self.tokens = tokens
 
     def count_response(self, generation: Generation, counters: Counters, now: float) -> None:
         """A response is computed from the one before it on, the first of all from when the engine began."""
@@ -105,6 +100,8 @@ class ServedEngine(Observer):
         self._generator = Generator(self._client, tokenizer, binding.info, self, limits)
         self._counters = counters
         self._open: dict[Generation, _Progress] = {}
+        self._loop = asyncio.get_running_loop()
+        self._gaps: list[float] = []  # seconds before each token that is not counted yet
         self._released: Callable[[], None] | None = None
 
     def generate(self, request: GenerateRequest, arrival: Arrival, backlog: Backlog) -> Generation:
@@ -152,22 +149,30 @@ class ServedEngine(Observer):
 
     # What the generator tells its observer.
 
-    def first_token(self, generation: Generation, seconds: float) -> None:
-        """Count a request's first token."""
+    def first_tokens(self, generation: Generation, seconds: float, count: int) -> None:
+        """Count a sample's first tokens, and with the first of its request how long that took."""
+        counters = self._counters()
+        counters.generation_tokens += count
         progress = self._open.get(generation)
         if progress is not None and not progress.started:
             progress.started = True
-            counters = self._counters()
             counters.prompt_tokens += generation.num_prompt_tokens
             counters.time_to_first_token.observe(seconds)
 
-    def next_tokens(self, generation: Generation, seconds: float, count: int) -> None:
-        """Count tokens that came together as if they had come one after the other."""
+    def next_tokens(self, seconds: float, count: int) -> None:
+        """Count tokens that came together as if they had come one after the other; all of a turn of the loop at once."""
+        if not self._gaps:
+            self._loop.call_soon(self._count_gaps)
+        if count == 1:
+            self._gaps.append(seconds)
+        else:
+            self._gaps += [seconds / count] * count
+
+    def _count_gaps(self) -> None:
+        gaps, self._gaps = self._gaps, []
         counters = self._counters()
-        counters.inter_token_latency.observe(seconds / count, count)
-        progress = self._open.get(generation)
-        if progress is not None:
-            progress.count_tokens(generation, counters)
+        counters.generation_tokens += len(gaps)
+        counters.inter_token_latency.observe_all(gaps)
 
     def responded(self, generation: Generation) -> None:
         """Count a piece of an answer."""
@@ -179,7 +184,6 @@ class ServedEngine(Observer):
         """Count the request as a whole, and its last piece."""
         counters = self._counters()
         progress = self._open.pop(generation, None) or _Progress(Arrival(generation.arrived_at))
-        progress.count_tokens(generation, counters)
         assert generation.finished_at is not None
         if generation.error is None:
             _count_success(counters, generation, progress.arrival.at)

@@ -40,6 +40,13 @@ class Histogram(msgspec.Struct):
         self.counts[bisect_left(self.edges, value)] += times
         self.total += value * times
 
+    def observe_all(self, values: list[float]) -> None:
+        """Count each of ``values``."""
+        edges, counts = self.edges, self.counts
+        for value in values:
+            counts[bisect_left(edges, value)] += 1
+        self.total += sum(values)
+
     def add(self, other: "Histogram") -> None:
         """Count all that ``other`` has counted."""
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]

@@ -34,10 +34,10 @@ _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tokenize")
 class Observer:
     """What a generation tells those who count; this one does not care. Times are seconds of ``time.monotonic``."""
 
-    def first_token(self, generation: "Generation", seconds: float) -> None:
-        """A sample's first token came ``seconds`` after the request."""
+    def first_tokens(self, generation: "Generation", seconds: float, count: int) -> None:
+        """A sample's first ``count`` tokens came ``seconds`` after the request."""
 
-    def next_tokens(self, generation: "Generation", seconds: float, count: int) -> None:
+    def next_tokens(self, seconds: float, count: int) -> None:
         """``count`` more tokens of a sample came ``seconds`` after the ones before."""
 
     def responded(self, generation: "Generation") -> None:
@@ -47,6 +47,23 @@ class Observer:
         """The generation is over: complete, failed (``generation.error``) or cancelled. Called once."""
 
 
+class _Strand:
+    """One sample of a generation, as the engine's client knows it. ``prompt``: the place of the prompt that it continues."""
+
+    __slots__ = ("_generation", "id", "prompt", "sample")
+
+    def __init__(self, generation: "Generation", request_id: int, sample: Sample, prompt: int) -> None:
+        self._generation, self.id, self.sample, self.prompt = generation, request_id, sample, prompt
+
+    def hear(self, output: EngineOutput) -> None:
+        """Whatever the engine says."""
+        self._generation.take_in(self, output)
+
+    def hear_token(self, token_id: int) -> None:
+        """One more token."""
+        self._generation.take_in_token(self, token_id)
+
+
 class Generation:
     """One request's answer: an async iterator of chunks that ends after the final one or raises the first error.
 
@@ -54,8 +71,8 @@ class Generation:
     not read yet is merged into the next chunk, so a slow reader holds no more than the answer, and of a streamed one no more
     than ``backlog`` allows: beyond that it is cancelled. Whoever stops reading early must call ``cancel``.
     The public attributes are for metrics and complete once ``over`` is true; ``arrived_at``, ``submitted_at`` (to the engine),
-    ``first_token_at`` and ``finished_at`` are seconds of ``time.monotonic``; ``num_generation_tokens`` is of all samples, and
-    ``output_seconds`` is what it took to make text of them.
+    ``first_token_at`` and ``finished_at`` are seconds of ``time.monotonic``; ``output_seconds`` is what it took to make text of
+    the tokens.
     """
 
     def __init__(
@@ -73,7 +90,6 @@ class Generation:
         self.first_token_at: float | None = None
         self.finished_at: float | None = None
         self.prompt_token_ids: list[list[int]] = []
-        self.num_generation_tokens = 0
         self.queue_seconds: float | None = None
         self.output_seconds = 0.0
         self.error: OctavoError | None = None
@@ -83,12 +99,12 @@ class Generation:
         self._streamed, self._logprobs = request.stream, request.sampling.logprobs or 0
         self._backlog = backlog if request.stream else None
         self._unread_bytes = 0
-        self._open: dict[int, tuple[Sample, int]] = {}
+        self._open: dict[int, _Strand] = {}
         self._cached: list[int | None] = [None] * len(request.prompts)
         self._num_cached = 0
         self._prompt_logprobs: dict[int, list[TokenLogprobs | None]] = {}
         self._heard: Callable[[], None] = _nobody_listens
-        self._fresh = self._telling = False
+        self._fresh = False
         self._read_to_end = False
 
     @property
@@ -100,6 +116,11 @@ class Generation:
     def num_prompt_tokens(self) -> int:
         """Length of all prompts in tokens."""
         return sum(map(len, self.prompt_token_ids))
+
+    @property
+    def num_generation_tokens(self) -> int:
+        """Of all samples, so far."""
+        return sum(sample.num_tokens for sample in self._samples)
 
     @property
     def num_cached_tokens(self) -> int:
@@ -126,8 +147,9 @@ class Generation:
                 thoughts[prompt],
                 bad_words,
             )
-            self._client.submit(asked, self._take_in)
-            self._open[asked.id] = sample, prompt
+            strand = _Strand(self, asked.id, sample, prompt)
+            self._client.submit(asked, strand)
+            self._open[asked.id] = strand
         self.submitted_at = time.monotonic()
 
     def cancel(self) -> None:
@@ -158,7 +180,7 @@ class Generation:
         return chunk
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """From now on call ``heard``, and nobody else, whenever there is more to take."""
+        """From now on call ``heard``, and nobody else, whenever there is more to take. One ``take`` is then enough."""
         self._heard = heard
 
     def take(self) -> GenerateChunk | None:
@@ -166,22 +188,26 @@ class Generation:
 
         Must not be called again after the final chunk or an error.
         """
-        fresh, over = self._fresh and self._streamed, self.finished_at is not None
-        if not fresh and not over:
-            return None
-        if self.error is not None and not fresh:
-            self._read_to_end = True
-            raise self.error
+        over = self.finished_at is not None
+        if not self._fresh:
+            if not over:
+                return None
+            if self.error is not None:
+                self._read_to_end = True
+                raise self.error
         self._fresh = False
-        self._read_to_end = over and self.error is None
+        final = self._read_to_end = over and self.error is None
         if not over:
             self._observer.responded(self)
+        elif not final:
+            self._heard()  # the error is still to be taken
         if self._backlog is not None:
             self._backlog.take(self._unread_bytes)
             self._unread_bytes = 0
+        samples = self._samples
         return GenerateChunk(
-            [sample.take() for sample in self._samples],
-            self._read_to_end,
+            [samples[0].take()] if len(samples) == 1 else [sample.take() for sample in samples],
+            final,
             self.prompt_token_ids,
             self._num_cached,
             self._take_prompt_logprobs() if self._prompt_logprobs else None,
@@ -191,48 +217,59 @@ class Generation:
         logprobs, self._prompt_logprobs = self._prompt_logprobs, {}
         return [logprobs.get(prompt) for prompt in range(len(self._cached))]
 
-    def _take_in(self, output: EngineOutput) -> None:
-        """The engine client's sink. What fails here is a bug of ours, and the reader must not wait for ever."""
+    def take_in(self, strand: _Strand, output: EngineOutput) -> None:
+        """What the engine says of a sample. What fails here is a bug of ours, and the reader must not wait for ever."""
         try:
-            if output.id not in self._open:
+            if strand.id not in self._open:
                 return
             if output.error is None:
-                self._read(output)
+                self._read(strand, output)
             else:
                 self.fail(output.error.exception())
-        except Cancelled as error:
-            self.fail(error)
         except Exception as error:
-            self.fail(internal(error, log, self.request.id))
+            self._break(error)
 
-    def _read(self, output: EngineOutput) -> None:
-        sample, prompt = self._open[output.id]
-        now, before, count = time.monotonic(), sample.num_tokens, len(output.token_ids)
-        if output.queue_seconds is not None:
-            self._note_start(output, prompt)
-        if count:
-            if sample.last_output_at is None:
-                self._note_first(now)
-            else:
-                self._observer.next_tokens(self, now - sample.last_output_at, count)
-            sample.last_output_at = now
+    def take_in_token(self, strand: _Strand, token_id: int) -> None:
+        """One more token: the same as an output with nothing else in it, without its detours."""
+        sample = strand.sample
+        before = sample.last_output_at
+        if before is None or sample.watched:
+            self.take_in(strand, EngineOutput(strand.id, [token_id]))
+            return
+        try:
+            now = sample.last_output_at = time.monotonic()
             if self._backlog is not None:
-                self._unread_bytes += self._backlog.add(count, self._logprobs)
-        if count or output.finish is not None:
-            self._fresh = True
+                self._unread_bytes += self._backlog.add(1, self._logprobs)
+            sample.add_token(token_id)
+            self._observer.next_tokens(now - before, 1)
+            self.output_seconds += time.monotonic() - now
+            if self._streamed:
+                self._tell()
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        self.fail(error if isinstance(error, Cancelled) else internal(error, log, self.request.id))
+
+    def _read(self, strand: _Strand, output: EngineOutput) -> None:
+        sample, now, before = strand.sample, time.monotonic(), strand.sample.num_tokens
+        if output.queue_seconds is not None:
+            self._note_start(output, strand.prompt)
+        if output.token_ids and self._backlog is not None:
+            self._unread_bytes += self._backlog.add(len(output.token_ids), self._logprobs)
         if sample.add(output):
             self._client.abort(output.id)
-        self.num_generation_tokens += sample.num_tokens - before
+        if count := sample.num_tokens - before:
+            self._note_tokens(sample, count, now)
         if sample.finish_reason is not None:
             del self._open[output.id]
         self.output_seconds += time.monotonic() - now
+        more = self._streamed and (count > 0 or output.finish is not None)
         if not self._open:
+            self._fresh = self._fresh or more
             self._finish()
-        elif self._fresh and self._streamed:
-            if len(self._samples) == 1:
-                self._heard()
-            else:
-                self._tell_soon()
+        elif more:
+            self._tell()
 
     def _note_start(self, output: EngineOutput, prompt: int) -> None:
         self.queue_seconds = max(output.queue_seconds or 0.0, self.queue_seconds or 0.0)
@@ -242,18 +279,25 @@ class Generation:
         if output.prompt_logprobs is not None:
             self._prompt_logprobs[prompt] = output.prompt_logprobs
 
-    def _note_first(self, now: float) -> None:
-        self.first_token_at = self.first_token_at or now
-        self._observer.first_token(self, now - self.arrived_at)
+    def _note_tokens(self, sample: Sample, count: int, now: float) -> None:
+        if sample.last_output_at is None:
+            self.first_token_at = self.first_token_at or now
+            self._observer.first_tokens(self, now - self.arrived_at, count)
+        else:
+            self._observer.next_tokens(now - sample.last_output_at, count)
+        sample.last_output_at = now
 
-    def _tell_soon(self) -> None:
+    def _tell(self) -> None:
         """There is more to take. What a step made for several samples is told of once."""
-        if not self._telling:
-            self._telling = True
+        if self._fresh:
+            return
+        self._fresh = True
+        if len(self._samples) == 1:
+            self._heard()
+        else:
             asyncio.get_running_loop().call_soon(self._tell_now)
 
     def _tell_now(self) -> None:
-        self._telling = False
         if self._fresh:
             self._heard()
 

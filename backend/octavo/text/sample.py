@@ -13,6 +13,7 @@ from octavo.text.tokenizer import Tokenizer
 class Sample:
     """Takes in an engine's outputs and gives out what is new since the last ``take``.
 
+    ``watched``: stop strings are looked for, so that any token may end it.
     ``finish_reason`` is None while it goes on. Once it is set, further outputs are ignored. Unread text, ids and logprobs
     are merged, so what is held is bounded by the answer itself.
     """
@@ -30,6 +31,7 @@ class Sample:
         self.stop_reason: str | int | None = None
         self.num_tokens = 0
         self.last_output_at: float | None = None
+        self.watched = bool(stops)
         self._sampling = sampling
         self._eos = eos
         self._detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens, markers) if sampling.detokenize else None
@@ -53,6 +55,13 @@ class Sample:
         if output.finish is not None and not stopped:
             self._end(output.finish, output.stop_token_id)
         return stopped and output.finish is None
+
+    def add_token(self, token_id: int) -> None:
+        """Take in a token that comes with nothing else. Not for a sample that is watched."""
+        if self._detokenizer is not None:
+            self._text.append(self._detokenizer.push(token_id))
+        self._token_ids.append(token_id)
+        self.num_tokens += 1
 
     def take(self) -> SampleDelta:
         """All that is new, which is then forgotten."""

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from octavo.config import EngineConfig, WeightsFormat
-from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, TokenLogprobs
+from octavo.engine.messages import EngineFrame, EngineInfo, EngineOutput, EngineRequest, FinishReason, TokenLogprobs
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step import RowStart, StepInput, StepOutput
 from octavo.sampling import SamplingParams
@@ -34,6 +34,11 @@ def make_config(**changes: object) -> EngineConfig:
     return EngineConfig(
         name="fake", version=1, weights="", weights_format=WeightsFormat.DUMMY, tokenizer="", **{**settings, **changes}
     )
+
+
+def outputs_of(frame: EngineFrame) -> list[EngineOutput]:
+    """What it says of every request, those that have one more token alone included."""
+    return [EngineOutput(request_id, [token_id]) for request_id, token_id in frame.tokens()] + frame.outputs
 
 
 def make_request(request_id: int, prompt: Sequence[int] = (1, 2, 3), **options: object) -> EngineRequest:

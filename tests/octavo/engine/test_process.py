@@ -20,7 +20,7 @@ from octavo.engine.messages import EngineFrame, EngineOutput, EngineRequest, Fin
 from octavo.errors import EngineDead, ErrorKind
 
 from .engine_process import PATIENCE_MS, EngineProcess, engine_process
-from .fakes import expected_answer, make_info, make_request
+from .fakes import expected_answer, make_info, make_request, outputs_of
 
 INFO = make_info(max_model_len=4096, num_pages=4096)
 ENDLESS = {"max_tokens": 4000, "ignore_eos": True}
@@ -39,13 +39,16 @@ class Answer:
     def __init__(self, client: EngineClient, request: EngineRequest) -> None:
         self.outputs: list[EngineOutput] = []
         self._first, self._last = asyncio.Event(), asyncio.Event()
-        client.submit(request, self._hear)
+        client.submit(request, self)
 
-    def _hear(self, output: EngineOutput) -> None:
+    def hear(self, output: EngineOutput) -> None:
         self.outputs.append(output)
         self._first.set()
         if output.finish is not None:
             self._last.set()
+
+    def hear_token(self, token_id: int) -> None:
+        self.outputs.append(EngineOutput(0, [token_id]))
 
     async def begun(self) -> None:
         await asyncio.wait_for(self._first.wait(), PATIENCE_MS / 1000)
@@ -130,7 +133,7 @@ def test_malformed_frames_are_dropped(engine: EngineProcess) -> None:
         front_end.send_multipart([b"two", b"parts"])
         front_end.send(msgspec.msgpack.encode(Submit([make_request(5, max_tokens=1)])))
         assert front_end.poll(PATIENCE_MS)
-        (output,) = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame)
+        (output,) = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame).outputs
         assert (output.id, output.finish) == (5, FinishReason.LENGTH)
 
 
@@ -141,7 +144,7 @@ def test_one_frame_per_step_and_front_end(engine: EngineProcess) -> None:
         for _ in range(4):
             assert front_end.poll(PATIENCE_MS)
             frame = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame)
-            assert sorted((output.id, len(output.token_ids)) for output in frame) == [(i, 1) for i in range(5)]
+            assert sorted((output.id, len(output.token_ids)) for output in outputs_of(frame)) == [(i, 1) for i in range(5)]
         assert not front_end.poll(50)
 
 

@@ -3,12 +3,12 @@
 import pytest
 
 from octavo.config import SchedulingPolicy
-from octavo.engine.messages import EngineOutput, FinishReason
+from octavo.engine.messages import EngineFrame, EngineOutput, FinishReason
 from octavo.engine.scheduler import Scheduler
 from octavo.engine.step import StepInput
 from octavo.errors import ErrorKind
 
-from .fakes import FakeRunner, Pipeline, expected_answer, make_config, make_info, make_request
+from .fakes import FakeRunner, Pipeline, expected_answer, make_config, make_info, make_request, outputs_of
 
 CLIENT = b"1.1"
 
@@ -41,7 +41,7 @@ class Engine:
         assert self.scheduler.idle and self.scheduler.pool.used == 0
 
     def listen(self) -> None:
-        for output in self.scheduler.collect().get(CLIENT, ()):
+        for output in outputs_of(self.scheduler.collect().get(CLIENT, EngineFrame())):
             self.heard.setdefault(output.id, []).append(output)
             self.ended += [output.id] if output.finish else []
 

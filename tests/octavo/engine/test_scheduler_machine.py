@@ -10,7 +10,7 @@ from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason
 from octavo.engine.scheduler import Scheduler
 from octavo.errors import ErrorKind
 
-from .fakes import FakeRunner, Pipeline, expected_answer, make_config, make_info, make_request
+from .fakes import FakeRunner, Pipeline, expected_answer, make_config, make_info, make_request, outputs_of
 
 CLIENTS = (b"1.1", b"2.1")
 PREFIXES = ([1] * 8, [1] * 5 + [2] * 7, [3, 4, 5, 6] * 5, [])
@@ -104,8 +104,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         return step is not None or not self.scheduler.idle
 
     def listen(self):
-        for client, outputs in self.scheduler.collect().items():
-            for output in outputs:
+        for client, frame in self.scheduler.collect().items():
+            for output in outputs_of(frame):
                 request = self.open[client, output.id]
                 heard = self.heard[client, output.id]
                 heard.append(output)

@@ -80,7 +80,8 @@ class Soak:
             self.cancelled += 1
         self._turns += 1
         for client, frame in self.core.step().items():
-            for output in frame:
+            assert all(0 <= token < self._vocab for _, token in frame.tokens())
+            for output in frame.outputs:
                 assert output.error is None, output.error
                 assert all(0 <= token < self._vocab for token in output.token_ids)
                 if output.finish is not None:

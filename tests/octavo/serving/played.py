@@ -48,6 +48,8 @@ class Played:
 
     def take(self) -> GenerateChunk | None:
         piece = self._pieces.pop(0) if self._pieces else None
+        if self._pieces:
+            self._heard()
         if isinstance(piece, OctavoError):
             raise piece
         return piece

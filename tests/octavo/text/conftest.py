@@ -59,8 +59,10 @@ class PlayedClient:
         sink = self._sinks.get(request_id)
         if "finish" in fields:
             self._sinks.pop(request_id, None)
-        if sink:
-            sink(EngineOutput(request_id, token_ids, **fields))
+        if sink and len(token_ids) == 1 and not fields:
+            sink.hear_token(*token_ids)
+        elif sink:
+            sink.hear(EngineOutput(request_id, token_ids, **fields))
 
 
 @pytest.fixture
@@ -72,10 +74,10 @@ class Noted(Observer):
     def __init__(self):
         self.first, self.gaps, self.done = [], [], []
 
-    def first_token(self, generation, seconds):
-        self.first.append(seconds)
+    def first_tokens(self, generation, seconds, count):
+        self.first.append((seconds, count))
 
-    def next_tokens(self, generation, seconds, count):
+    def next_tokens(self, seconds, count):
         self.gaps.append((seconds, count))
 
     def finished(self, generation):

@@ -253,7 +253,7 @@ async def test_metrics_see_first_token_gaps_and_the_end(generator, client, obser
     client.say(2, [282, 282])
     client.say(1, [282, 282], finish=LENGTH)
     client.say(2, [2], finish=STOP, stop_token_id=2)
-    assert len(observer.first) == 2
+    assert [count for _, count in observer.first] == [1, 2]
     assert [count for _, count in observer.gaps] == [2, 1]
     assert observer.done == [generation]
     assert (generation.num_prompt_tokens, generation.num_generation_tokens) == (2, 6)

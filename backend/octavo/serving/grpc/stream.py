@@ -22,18 +22,17 @@ ERROR_AS_STATUS = "triton_grpc_error"
 class OpenRequest:
     """A request that is not answered to the end: it has an ``answer``, or an ``error`` from its beginning.
 
-    ``in_line``: whether the stream will look for its next message without being told. ``more``: whether it was told again since
-    then, so that one look may not be enough. ``ended``: its last was taken.
+    ``in_line``: whether the stream will look for its next message without being told. ``ended``: its last was taken.
     """
 
-    __slots__ = ("answer", "ended", "error", "id", "in_line", "model", "more")
+    __slots__ = ("answer", "ended", "error", "id", "in_line", "model")
 
     def __init__(self) -> None:
         """Nothing is known of it yet."""
         self.id = self.model = ""
         self.answer: Answer | None = None
         self.error: Exception | None = None
-        self.in_line = self.more = self.ended = False
+        self.in_line = self.ended = False
 
     def close(self) -> None:
         """Nobody wants the rest."""
@@ -131,9 +130,7 @@ class InferStream:
 
     def _hear(self, request: OpenRequest) -> None:
         """There may be a message of ``request``."""
-        if request.in_line:
-            request.more = True
-        elif not self._over:
+        if not (request.in_line or self._over):
             request.in_line = True
             self._line.append(request)
             if not self._due:
@@ -151,9 +148,7 @@ class InferStream:
             request = line.popleft()
             if request.ended:
                 continue
-            request.in_line, request.more = request.more, False
-            if request.in_line:
-                line.append(request)
+            request.in_line = False
             message = self._next_message(request)
             if message is not None:
                 call.write(message)

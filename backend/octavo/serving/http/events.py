@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -48,7 +49,7 @@ class EventStream(Response):
         """``words`` words what ``generation`` makes."""
         super().__init__()
         self._words, self._generation, self._comment = words, generation, comment
-        self._started = self._due = self._sending = self._last = False
+        self._started = self._sending = self._last = False
         self._quiet = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +59,7 @@ class EventStream(Response):
         self._ended: asyncio.Future[None] = loop.create_future()
         self._beat = loop.call_later(KEEP_ALIVE, self._stay_alive) if self._comment else None
         watch = asyncio.ensure_future(when_gone(receive, self._generation.cancel))
-        self._generation.listen(self._hear)
+        self._generation.listen(partial(self._direct.turn.work, self._speak))
         try:
             self._speak()
             await self._ended
@@ -69,34 +70,23 @@ class EventStream(Response):
             watch.cancel()
             self._generation.cancel()
 
-    def _hear(self) -> None:
-        """There is more to take."""
-        if not self._due:
-            self._due = True
-            self._direct.turn.work(self._speak)
-
     def _speak(self) -> None:
         """Send what is new, unless something is on its way."""
-        self._due = False
-        while not (self._sending or self._last):
-            if self._direct.full:
-                self._run(self._direct.drained())
+        if self._sending or self._last:
+            return
+        if self._direct.full:
+            self._run(self._direct.drained())
+            return
+        try:
+            chunk = self._generation.take()
+            if chunk is None:
                 return
-            try:
-                chunk = self._generation.take()
-                if chunk is None:
-                    return
-                events = self._words.piece(chunk)
-            except Exception as error:
-                self._fail(visible(error))
-                return
-            if events or chunk.final:
-                try:
-                    self._tell(events, chunk.final)
-                except Exception as error:  # is not tried again for every token
-                    self._last = True
-                    self._sent(error)
-                    return
+            events = self._words.piece(chunk)
+        except Exception as error:
+            self._fail(visible(error))
+            return
+        if events or chunk.final:
+            self._tell(events, chunk.final)
 
     def _fail(self, error: OctavoError) -> None:
         if self._started:
