@@ -12,7 +12,7 @@ import pytest
 
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.core import EngineCore, Launched, Runner
-from octavo.engine.messages import EngineInfo, EngineRequest, FinishReason, Submit, TokenLogprobs
+from octavo.engine.messages import EngineFrame, EngineInfo, EngineRequest, FinishReason, Submit, TokenLogprobs
 from octavo.engine.step import StepInput
 from octavo.sampling import SamplingParams
 
@@ -76,7 +76,10 @@ class Engine:
 
     def step(self) -> None:
         """One step of the core."""
-        for output in self.core.step().get(CLIENT, ()):
+        frame = self.core.step().get(CLIENT, EngineFrame())
+        for request_id, token_id in frame.tokens():
+            self._answers[request_id].token_ids.append(token_id)
+        for output in frame.outputs:
             assert output.error is None, output.error
             answer = self._answers[output.id]
             answer.token_ids += output.token_ids
