@@ -15,8 +15,9 @@ from octavo.structured_outputs import Thoughts
 log = logging.getLogger(__name__)
 
 _FEW_PLACES = 16
-# Seconds for which nobody waits for a process after it was waited for in vain; the next time it is twice as long.
-_FIRST_BAN = 1.0
+# A process that was waited for in vain is not waited for before it has said what it owed then. If that happens again, also not for
+# so many seconds, and for twice as long each time after.
+_BAN = 1.0
 # After so many times as long it is the first time again.
 _FORGIVEN = 10.0
 
@@ -91,7 +92,8 @@ class Follower:
         self._turn = Turn([], [], [], [])
         self._left: list[int] = []  # places of matches whose end is to be told
         self._first: First | None = None
-        self._banned_until = -inf
+        self._overdue = 0  # answers that were waited for in vain
+        self._banned_until = self._forgiven_at = -inf
         self._ban = 0.0
         try:
             job.connection.send_bytes(_encode(grammar))
@@ -136,6 +138,7 @@ class Follower:
         """Take one answer. Raises ``OSError``, ``EOFError`` or ``MsgspecError`` if the process has ended, or is of no use."""
         said = self.job.receive()
         self.owed -= 1
+        self._overdue = max(0, self._overdue - 1)
         if self._first is None:
             self._first = _first.decode(said)
             for match in self.matches.values():
@@ -149,13 +152,14 @@ class Follower:
 
     def banned(self, now: float) -> bool:
         """Whether it is not to be waited for."""
-        return now < self._banned_until
+        return self._overdue > 0 or now < self._banned_until
 
     def ban(self, now: float) -> None:
         """It was waited for in vain."""
-        again = now < self._banned_until + _FORGIVEN * self._ban
-        self._ban = 2 * self._ban if again else _FIRST_BAN
+        self._overdue = self.owed
+        self._ban = max(_BAN, 2 * self._ban) if now < self._forgiven_at else 0.0
         self._banned_until = now + self._ban
+        self._forgiven_at = self._banned_until + _FORGIVEN * max(_BAN, self._ban)
 
     def _open(self, match: Match, first: First) -> None:
         if first.error is None:

@@ -1,6 +1,5 @@
 """A helper that forks a process for each job, and the limits of what it forks: for work that may not end or not stay small."""
 
-import ctypes
 import gc
 import os
 import resource
@@ -9,8 +8,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-
-_M_ARENA_MAX = -8
 
 
 def fork_for_each(door: socket.socket, serve: Callable[[Connection], None]) -> None:
@@ -41,9 +38,12 @@ def limited_time(seconds: float) -> Iterator[None]:
 
 
 def limit_memory(size: int) -> None:
-    """Give this process ``size`` bytes more than it has, and no dump of its core. Call it before there are threads."""
-    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)  # each arena, and there would be one for each thread, reserves 64 MiB
+    """Give this process ``size`` bytes more than it has of what it may write, and no dump of its core.
+
+    Of all addresses there would be too few for threads with an arena of the allocator each, which reserves 64 MiB before anything
+    in it is used; and threads that share one wait for one another.
+    """
     with open("/proc/self/statm") as file:
-        has = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (has + size, has + size))
+        has = int(file.read().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (has + size, has + size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

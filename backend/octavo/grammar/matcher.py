@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from llguidance import LLExecutor, LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, grammar_from
-from llguidance.numpy import consume_token_par, fill_next_token_bitmask, fill_next_token_bitmask_par
+from llguidance.numpy import fill_next_token_bitmask, fill_next_token_bitmask_par
 
 from octavo.engine.follower import Grammar
 from octavo.errors import InvalidRequest
@@ -106,10 +106,11 @@ class Matcher:
     ) -> dict[int, str]:
         """Each of ``matchers`` goes on with a token, and what may come then is written to a place in ``masks``, int32 [P, words].
 
-        The threads of ``executor`` share the work. Returns by place why there is no mask.
+        The threads of ``executor`` share the masks. Returns by place why there is none.
         """
         ours = [matcher._matcher for matcher in matchers]
-        went = consume_token_par(executor, list(zip(ours, tokens, strict=True)))
+        # To go on takes each of them a microsecond or two; to wake the threads for that takes longer.
+        went = [matcher.consume_token(token) for matcher, token in zip(ours, tokens, strict=True)]
         if going := list(compress(zip(ours, places, strict=True), went)):
             fill_next_token_bitmask_par(executor, going, masks)
         some = np.bitwise_or.reduce(masks[: 1 + max(places)], axis=1)[list(places)].astype(np.bool_).tolist()

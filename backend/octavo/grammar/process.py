@@ -28,6 +28,8 @@ MOST_SECONDS = 2.0
 MOST_SECONDS_EACH = 0.05
 # Beyond what the helper has.
 MOST_BYTES = 512 << 20
+# That make the masks of a step: to wake one takes as long as a few masks, and there may be many grammars.
+MOST_THREADS = 4
 # Cores that the engine and the front ends keep for themselves.
 SPARED_CORES = 2
 
@@ -84,7 +86,7 @@ class _Followed:
         self._grammar = grammar
         self._board = board
         self._matchers: dict[int, Matcher] = {}
-        self._threads = LLExecutor(max(1, usable_cores() - SPARED_CORES))
+        self._threads = LLExecutor(min(MOST_THREADS, max(1, usable_cores() - SPARED_CORES)))
 
     def advance(self, turn: Turn) -> Masks:
         """Go on as ``turn`` says."""
