@@ -12,7 +12,7 @@ import pytest
 
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.core import EngineCore, Launched, Runner
-from octavo.engine.messages import EngineFrame, EngineInfo, EngineRequest, FinishReason, Submit, TokenLogprobs
+from octavo.engine.messages import Abort, EngineFrame, EngineInfo, EngineRequest, FinishReason, Submit, TokenLogprobs
 from octavo.engine.step import StepInput
 from octavo.sampling import SamplingParams
 
@@ -73,6 +73,10 @@ class Engine:
         self._answers |= {request.id: answer for request, answer in zip(requests, answers, strict=True)}
         self.core.handle(CLIENT, Submit(requests))
         return answers
+
+    def abort(self, number: int) -> None:
+        """Nobody waits for the answer to request ``number`` any more."""
+        self.core.handle(CLIENT, Abort([number]))
 
     def step(self) -> None:
         """One step of the core."""

@@ -74,7 +74,9 @@ class Match:
 class Follower:
     """Follows the ``matches`` of one grammar, by number.
 
-    ``owed``: how many answers are to come. ``failed``: matches that cannot go on, and why, for the owner of this to empty.
+    A process that owes an answer is told nothing: what it does not read would hold up whoever writes it.
+
+    ``owed``: whether an answer is to come. ``failed``: matches that cannot go on, and why, for the owner of this to empty.
     ``second``: it was started because another ended before it had begun.
     """
 
@@ -84,15 +86,15 @@ class Follower:
         self.grammar = grammar
         self.matches: dict[int, Match] = {}
         self.failed: list[tuple[Match, str]] = []
-        self.owed = 1
+        self.owed = True
         self.second = second
         self._board = Board(words)
         self._places = 0
         self._free: list[int] = []
-        self._turn = Turn([], [], [], [])
-        self._left: list[int] = []  # places of matches whose end is to be told
+        self._next: dict[Match, int] = {}  # tokens that are to be told
+        self._ended: list[Match] = []  # whose end is to be told
         self._first: First | None = None
-        self._overdue = 0  # answers that were waited for in vain
+        self._overdue = False  # its answer was waited for in vain
         self._banned_until = self._forgiven_at = -inf
         self._ban = 0.0
         try:
@@ -111,48 +113,51 @@ class Follower:
     def advance(self, match: Match, token: int) -> None:
         """``match`` goes on with ``token``."""
         match.mask = None
-        if match.place is None:
-            match.place = self._place()
-        turn = self._turn
-        turn.ids.append(match.number)
-        turn.places.append(match.place)
-        turn.token_ids.append(token)
+        self._next[match] = token
 
     def end(self, match: Match) -> None:
         """``match`` is over."""
-        if self.matches.pop(match.number, None) is not None and match.place is not None:
-            self._turn.ended.append(match.number)
-            self._left.append(match.place)
+        if self.matches.pop(match.number, None) is not None:
+            self._next.pop(match, None)
+            if match.place is not None:
+                self._ended.append(match)
 
     def tell(self) -> None:
-        """Send what there is to tell. Raises ``OSError`` if the process has ended."""
-        turn = self._turn
-        if turn.ids or turn.ended:
-            self._turn = Turn([], [], [], [])
-            self._free += self._left  # whoever gets them is told of later
-            self._left = []
-            self.owed += bool(turn.ids)
-            self.job.connection.send_bytes(_encode(turn))
+        """Send what there is to tell, if the process owes nothing. Raises ``OSError`` if it has ended."""
+        if self.owed or not (self._next or self._ended):
+            return
+        ids = [match.number for match in self._next]
+        places = [self._place(match) for match in self._next]
+        turn = Turn(ids, places, [*self._next.values()], [match.number for match in self._ended])
+        self._free += [match.place for match in self._ended if match.place is not None]  # whoever gets them is told of later
+        self._next, self._ended = {}, []
+        self.owed = bool(ids)
+        self.job.connection.send_bytes(_encode(turn))
 
     def hear(self) -> None:
-        """Take one answer. Raises ``OSError``, ``EOFError`` or ``MsgspecError`` if the process has ended, or is of no use."""
+        """Take one answer, and tell what has waited for it.
+
+        Raises ``OSError``, ``EOFError`` or ``MsgspecError`` if the process has ended, or is of no use.
+        """
         said = self.job.receive()
-        self.owed -= 1
-        self._overdue = max(0, self._overdue - 1)
+        self.owed = self._overdue = False
         if self._first is None:
             self._first = _first.decode(said)
-            for match in self.matches.values():
+            for match in [*self.matches.values()]:
                 self._open(match, self._first)
             return
         answer, masks = _masks.decode(said), self._board.up_to(self._places - 1)
         for match in filter(None, map(self.matches.get, answer.ids)):
             if match.place is not None:
                 match.mask = masks[match.place]
-        self.failed += [(self.matches[number], error) for number, error in answer.errors.items() if number in self.matches]
+        for number, error in answer.errors.items():
+            if number in self.matches:
+                self._fail(self.matches[number], error)
+        self.tell()
 
     def banned(self, now: float) -> bool:
         """Whether it is not to be waited for."""
-        return self._overdue > 0 or now < self._banned_until
+        return self._overdue or now < self._banned_until
 
     def ban(self, now: float) -> None:
         """It was waited for in vain."""
@@ -165,15 +170,21 @@ class Follower:
         if first.error is None:
             match.mask = np.frombuffer(first.mask, np.int32)
         else:
-            self.failed.append((match, first.error))
+            self._fail(match, first.error)
 
-    def _place(self) -> int:
-        if not self._free:
-            more = max(_FEW_PLACES, self._places)
-            self._board.grow(self._places + more)
-            self._free += reversed(range(self._places, self._places + more))
-            self._places += more
-        return self._free.pop()
+    def _fail(self, match: Match, error: str) -> None:
+        self.end(match)
+        self.failed.append((match, error))
+
+    def _place(self, match: Match) -> int:
+        if match.place is None:
+            if not self._free:
+                more = max(_FEW_PLACES, self._places)
+                self._board.grow(self._places + more)
+                self._free += reversed(range(self._places, self._places + more))
+                self._places += more
+            match.place = self._free.pop()
+        return match.place
 
 
 _encode = msgspec.msgpack.Encoder().encode

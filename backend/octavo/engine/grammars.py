@@ -66,26 +66,26 @@ class Grammars:
 
     def flush(self) -> None:
         """Ask for all masks that are missing."""
-        while self._delayed and self._place(self._delayed[0]):
-            self._delayed.popleft()
         for follower in list(self._followers.values()):
             try:
                 follower.tell()
             except OSError:
                 self._lost(follower)
+        while self._delayed and self._place(self._delayed[0]):
+            self._delayed.popleft()
 
     def socket(self) -> int:
         """A file descriptor that can be read once there is an answer."""
         return self._heard.fileno()
 
     def collect(self) -> list[tuple[Match, str]]:
-        """Take in what has come; returns the matches that failed since the last call, and why."""
-        if self._followers:
-            self._take(0.0)
-            for follower in self._followers.values():
-                if follower.failed:
-                    self._failed += follower.failed
-                    follower.failed = []
+        """Take in what has come, and ask for what is missing; returns the matches that failed since the last call, and why."""
+        self._take(0.0)
+        self.flush()
+        for follower in self._followers.values():
+            if follower.failed:
+                self._failed += follower.failed
+                follower.failed = []
         failed, self._failed = self._failed, []
         return failed
 
@@ -126,7 +126,9 @@ class Grammars:
         return True
 
     def _evict(self) -> bool:
-        follower = next((follower for follower in self._followers.values() if not follower.matches), None)
+        # Whoever owes an answer is at work, or yet to begin, whether or not anybody waits for it.
+        idle = (follower for follower in self._followers.values() if not follower.matches and not follower.owed)
+        follower = next(idle, None)
         if follower is None:
             return False
         self._leave(follower)
@@ -149,8 +151,10 @@ class Grammars:
     def _lost(self, follower: Follower) -> None:
         """The process has ended, by a limit or a signal."""
         self._leave(follower)
-        follower.owed = 0
+        follower.owed = False
         self._failed += follower.failed
+        if not follower.matches:
+            return
         if follower.job.never_was() and not follower.second:
             # Who waits for a grammar must not pay for a helper that was killed, unless helpers end again and again.
             other = self._followers[follower.grammar] = self._start(follower.grammar, second=True)

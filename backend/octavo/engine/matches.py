@@ -63,7 +63,6 @@ class Matches:
         """Take in what has come and hold the rows for which no step is to wait; returns whose requests cannot go on, and why."""
         if not self._open:
             return []
-        self.grammars.flush()
         failed = self.grammars.collect()
         banned = self.grammars.banned(now)
         if banned or self._holding:

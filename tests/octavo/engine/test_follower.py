@@ -26,15 +26,14 @@ def test_who_is_late_once_is_waited_for_when_it_has_answered_and_who_is_late_aga
 
         bans = []
         for _ in range(3):
-            follower.owed = 2  # two turns
+            follower.owed = True
             follower.ban(101.0)
-            say(process, follower, Masks([]))
             assert follower.banned(10_000.0)
             say(process, follower, Masks([]))
             bans.append(max(ms for ms in range(20_000) if follower.banned(101.0 + ms / 1000)))
         assert bans == [999, 1999, 3999]
 
-        follower.owed = 1
+        follower.owed = True
         follower.ban(10_000.0)
         say(process, follower, Masks([]))
         assert not follower.banned(10_000.0)

@@ -36,8 +36,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
     )  # fmt: skip
 
 
-def request(number: int, tokenizer: Tokenizer) -> EngineRequest:
-    sampling = SamplingParams(seed=number, max_tokens=100, structured_outputs=WISH)
+def request(number: int, tokenizer: Tokenizer, pattern: str = PATTERN) -> EngineRequest:
+    wish = StructuredOutputsParams(regex=pattern)
+    sampling = SamplingParams(seed=number, max_tokens=100, structured_outputs=wish)
     return EngineRequest(number, tokenizer.encode(f"Request {number}: "), sampling)
 
 
@@ -85,6 +86,46 @@ def test_nobody_waits_for_a_grammar_whose_process_does_nothing(config: EngineCon
     check(held, tokenizer)
     assert held.token_ids == alone.token_ids
     assert engine.core.scheduler.stats().preemptions > 0
+
+
+def test_whoever_gives_up_a_grammar_whose_process_does_nothing_holds_up_nobody(config: EngineConfig, engine_type: type) -> None:
+    """More of them come than a socket holds messages for."""
+    tokenizer = load_tokenizer(config.tokenizer)
+    engine, others = engine_type(config, ModelRunner(config)), grammar_processes()
+    engine.run([request(0, tokenizer)])
+    (process,) = grammar_processes() - others
+    process.suspend()
+    try:
+        for number in range(1, 400):
+            (answer,) = engine.submit([request(number, tokenizer)])
+            while not answer.token_ids:
+                engine.step()
+            engine.abort(number)
+    finally:
+        process.resume()
+    (answer,) = engine.run([request(400, tokenizer)])
+    check(answer, tokenizer)
+
+
+def test_grammars_that_are_given_up_before_they_begin_hold_up_nobody(config: EngineConfig, engine_type: type) -> None:
+    """The helper does nothing, and more of them come than its socket holds messages for."""
+    tokenizer = load_tokenizer(config.tokenizer)
+    engine, others = engine_type(config, ModelRunner(config)), grammar_processes()
+    engine.run([request(0, tokenizer)])
+    (process,) = grammar_processes() - others
+    helper = process.parent()
+    helper.suspend()
+    try:
+        for number in range(1, 400):
+            engine.submit([request(number, tokenizer, f"[a-z]{{{number}}}")])
+            engine.abort(number)
+        (waiting,) = engine.submit([request(400, tokenizer, "xyz")])
+        engine.step()
+    finally:
+        helper.resume()
+    while waiting.finish is None:
+        engine.step()
+    assert tokenizer.decode(waiting.token_ids[:-1]) == "xyz"
 
 
 @pytest.mark.gpu
