@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,20 @@ class Bomb:
         return os.mkdir, (str(self._mark),)
 
 
+def connections(server: Server, kind: str) -> list:
+    """Of all processes of ``server``."""
+    found = []
+    for process in [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # some are forked for a moment
+            found += process.connections(kind)
+    return found
+
+
 def test_1_no_socket_unpickles_and_only_three_ports_listen(server: Server, tmp_path: Path) -> None:
-    family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
-    listening = {c.laddr for p in family for c in p.connections("tcp") if c.status == psutil.CONN_LISTEN}
+    listening = {c.laddr for c in connections(server, "tcp") if c.status == psutil.CONN_LISTEN}
     ports = {int(address.rsplit(":", 1)[1]) for address in (server.grpc, server.http, server.metrics)}
     assert {(address.ip.removeprefix("::ffff:"), address.port) for address in listening} == {("127.0.0.1", port) for port in ports}
-    paths = {c.laddr for p in family for c in p.connections("unix") if "octavo-" in str(c.laddr)}
+    paths = {c.laddr for c in connections(server, "unix") if "octavo-" in str(c.laddr)}
     assert {Path(path).name.partition("-")[0] for path in paths} >= {"engine", "engines", "front"}
     bomb = pickle.dumps(Bomb(tmp_path / "mark"))
     context = zmq.Context()

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -161,7 +162,12 @@ def test_a_template_that_was_ended_renders_again():
 
 
 def helpers():
-    return {child for child in psutil.Process().children() if child.name() == "octavo-template"}
+    found = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # one that has just been ended
+            if child.name() == "octavo-template":
+                found.add(child)
+    return found
 
 
 def alone(source):
