@@ -69,13 +69,13 @@ class Server:
         return sum(float(count) for count in re.findall(r"^vllm:num_requests_(?:running|waiting)\{.*\} (.+)$", text, re.MULTILINE))
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """The children that call themselves ``octavo-<name>``; what one of them starts has its name too for a moment."""
-        found = {}
+        """The children, and theirs, that call themselves ``octavo-<name>``."""
+        found = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if child.name().startswith(f"octavo-{name}"[:15]):
-                    found[child.pid] = child, child.ppid()
-        return [child for child, parent in found.values() if parent not in found]
+                    found.append(child)
+        return found
 
     def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
