@@ -36,7 +36,7 @@ def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iter
     yield _step([1], 0, context, PENALISED), {0: mask}
     for tokens in _powers(min(most, MANY)):
         yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context), {}
-    for prompts in _powers(rows):
+    for prompts in sorted({*_powers(rows), rows}):
         yield _step([1] * prompts, 0, context), {}
         yield _step(_chunks(max(prompts, min(most, MANY)), longest, prompts), 0, context), {}
     for decodes in sorted({*_powers(rows - 1), rows - 1} - {0}):
