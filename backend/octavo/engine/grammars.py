@@ -92,8 +92,7 @@ class Grammars:
     def wait(self, matches: Sequence[Match], seconds: float) -> None:
         """Take in what comes until the masks of ``matches`` are there, at most for ``seconds``; who takes longer is banned."""
         end = time.monotonic() + seconds
-        late = {match.follower for match in matches if match.mask is None and match.follower is not None}
-        while late := {follower for follower in late if follower.owed}:
+        while late := {match.follower for match in matches if match.mask is None and match.follower and match.follower.owed}:
             if not self._take(max(0.0, end - time.monotonic())):
                 for follower in late:
                     follower.ban(end)
