@@ -107,27 +107,31 @@ class Results:
         self._results = results
         self._came: deque[Result | Exception] = deque()
         self._reading: asyncio.Task[None] | None = None
+        self._heard: Callable[[], None] = lambda: None
 
     def listen(self, heard: Callable[[], None]) -> None:
         """Read all of them, and call ``heard`` for each."""
-        self._reading = asyncio.ensure_future(self._read(heard))
+        self._heard = heard
+        self._reading = asyncio.ensure_future(self._read())
 
-    async def _read(self, heard: Callable[[], None]) -> None:
+    async def _read(self) -> None:
         final = False
         try:
             async for result in self._results:
                 final = result.final
                 self._came.append(result)
-                heard()
+                self._heard()
         except Exception as error:
             self._came.append(error)
         else:
             self._came += [] if final else [Result({}, final=True)]
-        heard()
+        self._heard()
 
     def take(self) -> Result | None:
         """The next one that has come."""
         came = self._came.popleft() if self._came else None
+        if self._came:
+            self._heard()
         if isinstance(came, Exception):
             raise came
         return came

@@ -26,7 +26,7 @@ class Chunks(Protocol):
         """The next piece."""
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """Call ``heard`` whenever there is more to take."""
+        """Call ``heard`` whenever there is more to take: once for each ``take`` that it needs."""
 
     def take(self) -> GenerateChunk | None:
         """What is new, None if nothing is. Raises the error that ends it."""
