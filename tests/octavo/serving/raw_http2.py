@@ -89,6 +89,13 @@ class Hosted:
         self._loop.run_until_complete(self._listen())
         self._ready.set()
         self._loop.run_forever()
+        self._loop.run_until_complete(self._leave())
+        self._loop.close()
+
+    async def _leave(self) -> None:
+        """Close every socket here. What is left to be collected may close a descriptor that another has been given meanwhile."""
+        await self.server.close(0)
+        await asyncio.sleep(0)  # for aborted connections to be closed
 
     async def _listen(self) -> None:
         self.server = Server(self._limits, self._route)
