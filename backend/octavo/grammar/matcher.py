@@ -63,7 +63,7 @@ class Matcher:
         """See ``compiled``."""
         self._matcher = matcher
         self._kind = kind
-        self._mask = np.zeros((1, -(-vocab_size // 32)), np.int32)
+        self._vocab_size = vocab_size
 
     @classmethod
     def compiled(cls, vocabulary: Vocabulary, grammar: Grammar) -> "Matcher":
@@ -81,20 +81,16 @@ class Matcher:
 
     def copy(self) -> "Matcher":
         """Another one, at the same place."""
-        return Matcher(self._matcher.deep_copy(), self._kind, 32 * self._mask.shape[1])
-
-    def advance(self, token: int) -> None:
-        """The answer goes on with ``token``. Raises ``InvalidRequest``."""
-        self._matcher.consume_token(token)
-        self._check()
+        return Matcher(self._matcher.deep_copy(), self._kind, self._vocab_size)
 
     def mask(self) -> bytes:
         """What may come next: bits by token id. Raises ``InvalidRequest`` where nothing may, which is the grammar's mistake."""
-        fill_next_token_bitmask(self._matcher, self._mask)
+        mask = np.zeros((1, -(-self._vocab_size // 32)), np.int32)
+        fill_next_token_bitmask(self._matcher, mask)
         self._check()
-        if not self._mask.any():
+        if not mask.any():
             raise self._refusal()
-        return self._mask.tobytes()
+        return mask.tobytes()
 
     def _check(self) -> None:
         if self._matcher.is_error():

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llguidance import LLExecutor
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
@@ -22,6 +23,8 @@ from octavo.text.tools.pythonic import Pythonic
 
 BYTES = 256
 SPECIAL = ["<|end|>", "[TOOL_CALLS]", "[ARGS]", "[THINK]", "[/THINK]"]
+WORDS = -(-(BYTES + len(SPECIAL)) // 32)  # int32 of a mask
+THREAD = LLExecutor(1)
 PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -53,6 +56,10 @@ def allowed(matcher: Matcher) -> set[int]:
     return set(np.flatnonzero(bits).tolist())
 
 
+def advance(matcher: Matcher, token: int) -> None:
+    assert Matcher.advance_all([matcher], [token], [0], np.zeros((1, WORDS), np.int32), THREAD) == {}
+
+
 def said(matcher: Matcher, vocabulary: Vocabulary, seed: int) -> str:
     """A sentence, drawn token by token, that ends as soon as it may."""
     drawn = np.random.default_rng(seed)
@@ -64,7 +71,7 @@ def said(matcher: Matcher, vocabulary: Vocabulary, seed: int) -> str:
         # Blanks are allowed often, and say nothing.
         token = int(drawn.choice(sorted(may - set(vocabulary.tokenizer.encode(" \n\t", False)) or may)))
         tokens.append(token)
-        matcher.advance(token)
+        advance(matcher, token)
     raise AssertionError(vocabulary.tokenizer.decode(tokens))
 
 
@@ -73,7 +80,7 @@ def follows(matcher: Matcher, vocabulary: Vocabulary, text: str) -> bool:
     for token in vocabulary.tokenizer.encode(text, False):
         if token not in allowed(matcher):
             return False
-        matcher.advance(token)
+        advance(matcher, token)
     return BYTES in allowed(matcher)
 
 
@@ -112,11 +119,11 @@ def test_blanks_in_arguments_end(vocabulary: Vocabulary) -> None:
     for tools, head in ((Hermes(), '<tool_call>\n{"name": "now", "arguments": {'), (Pythonic(), "[get_weather(city=")):
         matcher = compiled(vocabulary, tools)
         for token in vocabulary.tokenizer.encode(head, False):
-            matcher.advance(token)
+            advance(matcher, token)
         blank = vocabulary.tokenizer.encode(" ", False)[0]
         for _ in range(20):
             if blank in allowed(matcher):
-                matcher.advance(blank)
+                advance(matcher, blank)
         assert blank not in allowed(matcher)
 
 
