@@ -1,10 +1,8 @@
 """One engine in this process, without sockets: requests in, the times of their tokens out."""
 
 import time
-from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 from msgspec.structs import replace
 
 from octavo.bench.recording import Recording
@@ -12,7 +10,7 @@ from octavo.config import EngineConfig
 from octavo.engine.core import EngineCore, Launched, Runner
 from octavo.engine.messages import Abort, EngineRequest, Submit
 from octavo.engine.process import load_runner
-from octavo.engine.step import StepInput, StepOutput
+from octavo.engine.step import Masks, StepInput, StepOutput
 from octavo.sampling import SamplingParams
 
 _CLIENT = b"bench"
@@ -47,7 +45,7 @@ class WaitedStep(NamedTuple):
     step: Launched
     runner: WaitingRunner
 
-    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
+    def draw(self, masks: Masks) -> None:
         """As the step does."""
         self.step.draw(masks)
 

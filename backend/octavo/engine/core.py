@@ -3,10 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
 from typing import NamedTuple, NoReturn, Protocol
-
-import numpy as np
 
 from octavo.config import EngineConfig
 from octavo.engine.control import (
@@ -23,7 +20,7 @@ from octavo.engine.endpoint import Endpoint
 from octavo.engine.messages import EngineCommand, EngineInfo, Submit
 from octavo.engine.picture import take_picture
 from octavo.engine.scheduler import Outputs, Scheduler
-from octavo.engine.step import StepInput, StepOutput
+from octavo.engine.step import Masks, StepInput, StepOutput
 from octavo.errors import OctavoError
 from octavo.logs import change_logs
 
@@ -33,11 +30,8 @@ log = logging.getLogger(__name__)
 class Launched(Protocol):
     """A step on its way through the device. Its tokens are drawn in a part of its own: masks may be made during the first one."""
 
-    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
-        """Have its tokens drawn: once, before the next step is launched and before ``wait``.
-
-        ``masks``: by row, for those that yield a token and may not say just anything: int32 [ceil(V / 32)], see ``apply_mask``.
-        """
+    def draw(self, masks: Masks) -> None:
+        """Have its tokens drawn: once, before the next step is launched and before ``wait``; ``masks`` of rows that yield one."""
         ...
 
     def wait(self) -> StepOutput:

@@ -14,7 +14,6 @@ from octavo.structured_outputs import Thoughts
 
 log = logging.getLogger(__name__)
 
-_FEW_PLACES = 16
 # A process that was waited for in vain is not waited for before it has said what it owed then. If that happens again, also not for
 # so many seconds, and for twice as long each time after.
 _BAN = 1.0
@@ -54,12 +53,12 @@ class Masks(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Match:
-    """One answer that follows a grammar. ``mask``: int32, what may come next, None until that is known.
+    """One answer that follows a grammar. ``place``: where on the board its masks are, from the first one on.
 
-    ``place``: where on the board its masks are written, once it has a token.
+    ``ready``: whether what is there may come next.
     """
 
-    __slots__ = ("follower", "grammar", "mask", "number", "owner", "place")
+    __slots__ = ("follower", "grammar", "number", "owner", "place", "ready")
 
     def __init__(self, number: int, owner: tuple[bytes, int], grammar: Grammar) -> None:
         """``owner``: whose answer it is."""
@@ -67,8 +66,8 @@ class Match:
         self.owner = owner
         self.grammar = grammar
         self.follower: Follower | None = None
-        self.mask: np.ndarray | None = None
         self.place: int | None = None
+        self.ready = False
 
 
 class Follower:
@@ -80,26 +79,25 @@ class Follower:
     ``second``: it was started because another ended before it had begun.
     """
 
-    def __init__(self, job: Job, grammar: Grammar, words: int, second: bool = False) -> None:
-        """Have ``job`` begin with ``grammar``, for masks of ``words`` int32."""
+    def __init__(self, job: Job, grammar: Grammar, board: Board, second: bool = False) -> None:
+        """Have ``job`` begin with ``grammar``, and write its masks on ``board``."""
         self.job = job
         self.grammar = grammar
         self.matches: dict[int, Match] = {}
         self.failed: list[tuple[Match, str]] = []
         self.owed = True
         self.second = second
-        self._board = Board(words)
-        self._places = 0
-        self._free: list[int] = []
+        self._board = board
         self._next: dict[Match, int] = {}  # tokens that are to be told
         self._ended: list[Match] = []  # whose end is to be told
         self._first: First | None = None
+        self._gone = False
         self._overdue = False  # its answer was waited for in vain
         self._banned_until = self._forgiven_at = -inf
         self._ban = 0.0
         try:
             job.connection.send_bytes(_encode(grammar))
-            send_handle(job.connection, self._board.file, 0)
+            send_handle(job.connection, board.file, 0)
         except OSError:
             log.warning("The process that compiles grammars has ended early")  # its first answer will be that it is lost
 
@@ -112,25 +110,26 @@ class Follower:
 
     def advance(self, match: Match, token: int) -> None:
         """``match`` goes on with ``token``."""
-        match.mask = None
+        match.ready = False
         self._next[match] = token
 
     def end(self, match: Match) -> None:
         """``match`` is over."""
         if self.matches.pop(match.number, None) is not None:
             self._next.pop(match, None)
-            if match.place is not None:
-                self._ended.append(match)
+            self._ended.append(match)
+            if self._gone:
+                self._forget_ended()
 
     def tell(self) -> None:
         """Send what there is to tell, if the process owes nothing. Raises ``OSError`` if it has ended."""
         if self.owed or not (self._next or self._ended):
             return
         ids = [match.number for match in self._next]
-        places = [self._place(match) for match in self._next]
+        places = [match.place for match in self._next if match.place is not None]
         turn = Turn(ids, places, [*self._next.values()], [match.number for match in self._ended])
-        self._free += [match.place for match in self._ended if match.place is not None]  # whoever gets them is told of later
-        self._next, self._ended = {}, []
+        self._forget_ended()  # nothing is written before this turn is heard, so others may have their places
+        self._next = {}
         self.owed = bool(ids)
         self.job.connection.send_bytes(_encode(turn))
 
@@ -146,14 +145,18 @@ class Follower:
             for match in [*self.matches.values()]:
                 self._open(match, self._first)
             return
-        answer, masks = _masks.decode(said), self._board.up_to(self._places - 1)
+        answer = _masks.decode(said)
         for match in filter(None, map(self.matches.get, answer.ids)):
-            if match.place is not None:
-                match.mask = masks[match.place]
+            match.ready = True
         for number, error in answer.errors.items():
             if number in self.matches:
                 self._fail(self.matches[number], error)
         self.tell()
+
+    def leave(self) -> None:
+        """Its process writes nothing any more, and is told nothing."""
+        self._gone = True
+        self._forget_ended()
 
     def banned(self, now: float) -> bool:
         """Whether it is not to be waited for."""
@@ -168,7 +171,9 @@ class Follower:
 
     def _open(self, match: Match, first: First) -> None:
         if first.error is None:
-            match.mask = np.frombuffer(first.mask, np.int32)
+            match.place = self._board.take()
+            self._board.masks[match.place] = np.frombuffer(first.mask, np.int32)
+            match.ready = True
         else:
             self._fail(match, first.error)
 
@@ -176,15 +181,12 @@ class Follower:
         self.end(match)
         self.failed.append((match, error))
 
-    def _place(self, match: Match) -> int:
-        if match.place is None:
-            if not self._free:
-                more = max(_FEW_PLACES, self._places)
-                self._board.grow(self._places + more)
-                self._free += reversed(range(self._places, self._places + more))
-                self._places += more
-            match.place = self._free.pop()
-        return match.place
+    def _forget_ended(self) -> None:
+        for match in self._ended:
+            if match.place is not None:
+                self._board.give_back(match.place)
+                match.place = None
+        self._ended = []
 
 
 _encode = msgspec.msgpack.Encoder().encode

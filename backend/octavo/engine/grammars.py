@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from octavo.config import EngineConfig
+from octavo.engine.board import Board
 from octavo.engine.follower import Follower, Grammar, Match
 from octavo.engine.helper import Helper
 from octavo.engine.messages import EngineInfo
@@ -35,13 +36,16 @@ class GrammarSpec(msgspec.Struct, frozen=True):
 
 
 class Grammars:
-    """Follows matches. Nothing runs before the first ``begin``; a helper that has died is started again by the next one."""
+    """Follows matches. Nothing runs before the first ``begin``; a helper that has died is started again by the next one.
+
+    ``board``: where their masks are.
+    """
 
     def __init__(self, config: EngineConfig, info: EngineInfo) -> None:
         """For the engine of ``config``."""
         spec = GrammarSpec(config.tokenizer, info.vocab_size, info.eos_token_ids, os.getpid())
         self._helper = Helper("octavo.grammar.process", msgspec.json.encode(spec) + b"\n")
-        self._words = -(-info.vocab_size // 32)
+        self.board = Board(-(-info.vocab_size // 32))
         self._followers: dict[Grammar, Follower] = {}  # least recently begun first
         self._heard = select.epoll()
         self._by_file: dict[int, Follower] = {}
@@ -92,7 +96,7 @@ class Grammars:
     def wait(self, matches: Sequence[Match], seconds: float) -> None:
         """Take in what comes until the masks of ``matches`` are there, at most for ``seconds``; who takes longer is banned."""
         end = time.monotonic() + seconds
-        while late := {match.follower for match in matches if match.mask is None and match.follower and match.follower.owed}:
+        while late := {match.follower for match in matches if not match.ready and match.follower and match.follower.owed}:
             if not self._take(max(0.0, end - time.monotonic())):
                 for follower in late:
                     follower.ban(end)
@@ -134,7 +138,7 @@ class Grammars:
         return True
 
     def _start(self, grammar: Grammar, second: bool = False) -> Follower:
-        follower = Follower(self._helper.job(), grammar, self._words, second)
+        follower = Follower(self._helper.job(), grammar, self.board, second)
         file = follower.job.connection.fileno()
         self._by_file[file] = follower
         self._heard.register(file, select.EPOLLIN)
@@ -146,6 +150,7 @@ class Grammars:
         self._heard.unregister(file)
         del self._by_file[file]
         follower.job.connection.close()
+        follower.leave()
 
     def _lost(self, follower: Follower) -> None:
         """The process has ended, by a limit or a signal."""

@@ -1,6 +1,6 @@
 """``Matches``: the requests whose answers follow grammars or hold no bad words, by row. Knows requests and masks, no process."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from octavo.engine.follower import Follower
 from octavo.engine.grammars import Grammars
 from octavo.engine.request import Request
 from octavo.engine.rows import RowTable
-from octavo.engine.step import StepInput
+from octavo.engine.step import Masks, StepInput
 from octavo.structured_outputs import Thoughts
 
 # Seconds that the tokens of a step wait for masks.
@@ -18,12 +18,12 @@ PATIENCE = 0.05
 class Matches:
     """Begins and ends matches with their requests, and holds rows of ``table`` for whose masks nobody waits."""
 
-    def __init__(self, grammars: Grammars, table: RowTable, vocab_size: int) -> None:
+    def __init__(self, grammars: Grammars, table: RowTable) -> None:
         """There is none."""
         self.grammars = grammars
         self._table = table
-        self._anything = np.full(-(-vocab_size // 32), -1, np.int32)
         self._running: dict[int, Request] = {}  # by row
+        self._places: dict[int, int] = {}  # on the board, of rows that follow no grammar
         self._open = 0
         self._holding = False
 
@@ -43,10 +43,14 @@ class Matches:
         """``request`` has taken its row."""
         if request.match is not None or request.bad_words:
             self._running[request.row] = request
+        if request.match is None and request.bad_words:
+            self._places[request.row] = self.grammars.board.take()
 
     def leave(self, row: int) -> None:
         """Nobody has ``row`` any more."""
         self._running.pop(row, None)
+        if row in self._places:
+            self.grammars.board.give_back(self._places.pop(row))
 
     def advance(self, rows: np.ndarray, tokens: np.ndarray) -> None:
         """``rows`` go on with ``tokens``: ask for the masks after them."""
@@ -87,22 +91,30 @@ class Matches:
         self.grammars.wait([request.match for request in restricted if request.match is not None], PATIENCE)
         return [request for request in restricted if not request.ready]
 
-    def masks(self, step: StepInput) -> Mapping[int, np.ndarray]:
-        """What may come next in those rows of ``step`` that may not say just anything, see ``Launched.draw``."""
-        return {row: self._mask(request) for row, request in self._restricted(step).items()}
+    def masks(self, step: StepInput) -> Masks:
+        """What may come next in those rows of ``step`` that may not say just anything."""
+        board, places = self.grammars.board.masks, {}
+        for row, request in self._restricted(step).items():
+            place = self._places[row] if request.match is None else request.match.place
+            assert place is not None
+            places[row] = place
+            if request.bad_words:
+                self._forbid(request, board[place])
+        return Masks(places, board)
 
     def _restricted(self, step: StepInput) -> dict[int, Request]:
         """Whose answers go on by ``step`` with what not just anything may be, by row."""
         running = self._running
         return {row: running[row] for row in step.rows[step.samples].tolist() if row in running} if running else {}
 
-    def _mask(self, request: Request) -> np.ndarray:
-        mask = self._anything if request.match is None or request.match.mask is None else request.match.mask
-        if not request.bad_words:
-            return mask
+    def _forbid(self, request: Request, mask: np.ndarray) -> None:
+        """Take from ``mask`` what would end a bad word."""
+        if request.match is None:
+            mask.fill(-1)
         answer = self._table.known(request.row)[request.num_prompt :]
         allowed = without(mask, last_tokens(request.bad_words, answer))
-        return allowed if allowed.any() else mask  # where a grammar leaves nothing else
+        if allowed.any():  # else a grammar leaves nothing else
+            mask[:] = allowed
 
 
 def last_tokens(words: Sequence[Sequence[int]], answer: np.ndarray) -> list[int]:

@@ -67,7 +67,7 @@ class Request:
     @property
     def ready(self) -> bool:
         """Whether it may go on: it is free, or what may come next is known."""
-        return self.match is None or self.match.mask is not None
+        return self.match is None or self.match.ready
 
     def row_start(self) -> RowStart:
         """What the device's row is told when the request takes it. A prompt that has been scored is not scored again."""

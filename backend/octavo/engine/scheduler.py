@@ -5,7 +5,7 @@ hands out at most ``max_num_batched_tokens``. (The idea is vLLM v1's.)
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import inf
 from operator import attrgetter
 
@@ -23,7 +23,7 @@ from octavo.engine.pages import PagePool
 from octavo.engine.prefix import PrefixChain
 from octavo.engine.request import NO_ROW, Request
 from octavo.engine.rows import RowTable
-from octavo.engine.step import RowStart, StepInput, StepOutput
+from octavo.engine.step import Masks, RowStart, StepInput, StepOutput
 from octavo.errors import InvalidRequest, OctavoError, Overloaded, QueueTimeout
 
 _order = attrgetter("order")
@@ -57,7 +57,7 @@ class Scheduler:
         self._free_rows = list(range(config.max_num_seqs - 1, -1, -1))
         self._table = RowTable(config.max_num_seqs, info.max_model_len, info.vocab_size)
         self._stuck: Request | None = None  # the one for which there was no room; nobody has started or left since
-        self.matches = Matches(Grammars(config, info), self._table, info.vocab_size)
+        self.matches = Matches(Grammars(config, info), self._table)
         self.pacer = None if config.itl_target_ms is None else ChunkPacer(config.itl_target_ms / 1e3)
         self._admission = Admission(config, info)
         self._chain = PrefixChain(info.page_size)
@@ -165,8 +165,8 @@ class Scheduler:
             self.abort(request.client, [request.id])
         self._next_deadline = min((request.deadline for request in self.waiting), default=inf)
 
-    def masks(self, step: StepInput) -> Mapping[int, np.ndarray]:
-        """What may come next in some rows of ``step``, see ``Launched.draw``; all steps before it have been taken.
+    def masks(self, step: StepInput) -> Masks:
+        """What may come next in some rows of ``step``; all steps before it have been taken.
 
         A row for which that takes too long has no owner from now on, so what is drawn for it is dropped.
         """

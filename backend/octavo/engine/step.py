@@ -1,5 +1,6 @@
 """``StepInput`` and ``StepOutput``: one step of the device, as arrays. The scheduler sees no tensor, the runner no request."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,16 @@ class StepInput(NamedTuple):
     context_lens: np.ndarray
     num_decodes: int
     samples: np.ndarray
+
+
+class Masks(NamedTuple):
+    """What may come next in those rows that may not say just anything: ``places[row]`` is where it stands on ``board``.
+
+    ``board``: int32 [P, ceil(V / 32)], see ``apply_mask``. What stands at these places stays until the tokens are drawn.
+    """
+
+    places: Mapping[int, int]
+    board: np.ndarray
 
 
 class StepOutput(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import NamedTuple
@@ -22,6 +23,12 @@ _ANSWER, _MOST_BLANKS = "answer", 8
 # Tokens of one of these are allowed or forbidden together wherever all of them may come, and need not be walked through one by one:
 # the library's own slices are for JSON's strings, these for words in regular expressions.
 _SLICES = [f"{characters}{{1,10}}" for characters in ("[a-z]", "[a-z ]", "[A-Za-z]", "[A-Za-z ]", "[A-Za-z0-9]", "[A-Za-z0-9 ]")]
+
+
+# Seconds. Threads that sleep take a few tenths of a millisecond to wake: four made 64 masks of 3 us each no sooner than one alone.
+_WORTH_WAKING = 1e-3
+# Where a mask that allows anything nearly always has a bit: single bytes have the lowest ids.
+_LIKELY_WORDS = 64
 
 
 class _Wrapper(TokenizerWrapper):
@@ -102,22 +109,31 @@ class Matcher:
     ) -> dict[int, str]:
         """Each of ``matchers`` goes on with a token, and what may come then is written to a place in ``masks``, int32 [P, words].
 
-        The threads of ``executor`` share the masks. Returns by place why there is none.
+        The threads of ``executor`` share the masks where that pays. Returns by place why there is none.
         """
         ours = [matcher._matcher for matcher in matchers]
-        # To go on takes each of them a microsecond or two; to wake the threads for that takes longer.
         went = [matcher.consume_token(token) for matcher, token in zip(ours, tokens, strict=True)]
-        if going := list(compress(zip(ours, places, strict=True), went)):
-            fill_next_token_bitmask_par(executor, going, masks)
-        some = np.bitwise_or.reduce(masks[: 1 + max(places)], axis=1)[list(places)].astype(np.bool_).tolist()
+        _fill([*compress(zip(ours, places, strict=True), went)], masks, executor)
+        likely = np.logical_or.reduce(masks[[*places], :_LIKELY_WORDS], axis=1).tolist()
         errors = {}
-        for matcher, place, any_token in zip(matchers, places, some, strict=True):
-            if not any_token or matcher._matcher.is_error():
+        for matcher, place, some in zip(matchers, places, likely, strict=True):
+            if matcher._matcher.is_error() or not (some or masks[place].any()):
                 errors[place] = str(matcher._refusal())
         return errors
 
     def _refusal(self) -> InvalidRequest:
         return _refusal(self._kind, self._matcher.get_error() if self._matcher.is_error() else "no token can follow here")
+
+
+def _fill(matchers: list[tuple[LLMatcher, int]], masks: np.ndarray, executor: LLExecutor) -> None:
+    """Write the mask of each, to its place in ``masks``: one by one while what is left takes less long than to wake others."""
+    first, size = masks.ctypes.data, masks.strides[0]
+    start = time.perf_counter()
+    for done, (matcher, place) in enumerate(matchers, 1):
+        matcher.unsafe_compute_mask_ptr(first + place * size, size)
+        if (time.perf_counter() - start) / done * (len(matchers) - done) > _WORTH_WAKING:
+            fill_next_token_bitmask_par(executor, matchers[done:], masks)
+            return
 
 
 def _read(kind: str, text: str) -> str:

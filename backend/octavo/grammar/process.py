@@ -28,7 +28,7 @@ MOST_SECONDS = 2.0
 MOST_SECONDS_EACH = 0.05
 # Beyond what the helper has.
 MOST_BYTES = 512 << 20
-# That make the masks of a step: to wake one takes as long as a few masks, and there may be many grammars.
+# That make the masks of a step where they take long: there may be many grammars.
 MOST_THREADS = 4
 # Cores that the engine and the front ends keep for themselves.
 SPARED_CORES = 2

@@ -41,12 +41,15 @@ class Courier:
         packed[: ends[-1]].copy_(pinned, non_blocking=True)
         return [_view(packed, start, tensor) for start, tensor in places]
 
-    def send_rows(self, rows: Sequence[np.ndarray]) -> torch.Tensor:
-        """``rows``, int32 [n] each, as one tensor [R, n]. To a GPU they go beside the steps that it is at work on."""
+    def send_rows(self, board: np.ndarray, places: Sequence[int]) -> torch.Tensor:
+        """The rows of ``board`` (int32 [P, n]) at ``places``, as one tensor [R, n].
+
+        To a GPU they go beside the steps that it is at work on.
+        """
         if self._beside is None:
-            return torch.from_numpy(np.stack(rows))
-        pinned = torch.empty((len(rows), len(rows[0])), dtype=torch.int32, pin_memory=True)
-        np.concatenate(rows, out=pinned.view(-1).numpy())
+            return torch.from_numpy(board[places])
+        pinned = torch.empty((len(places), board.shape[1]), dtype=torch.int32, pin_memory=True)
+        np.take(board, places, axis=0, out=pinned.numpy(), mode="clip")  # any other mode copies twice
         with torch.cuda.stream(self._beside):
             there = pinned.to(self._device, non_blocking=True)
         here = torch.cuda.current_stream()

@@ -1,18 +1,16 @@
 """``LaunchedStep``: a step on its way through the device, and what comes of it. Knows rows and tensors, no model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from octavo.engine.messages import TokenLogprobs
-from octavo.engine.step import StepOutput
+from octavo.engine.step import Masks, StepOutput
 from octavo.runtime.courier import Courier
 from octavo.runtime.logprobs import entries_of, score
 from octavo.runtime.sampler import Asked
-
-Masks = Mapping[int, np.ndarray]
 
 
 class Drawn(NamedTuple):

@@ -3,12 +3,12 @@
 Knows step inputs, no tensor.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from octavo.config import EngineConfig
-from octavo.engine.step import RowStart, StepInput
+from octavo.engine.step import Masks, RowStart, StepInput
 from octavo.sampling import SamplingParams
 
 # Long enough for every way in which attention splits its work; what it reads is one page, again and again.
@@ -19,7 +19,7 @@ SAMPLING = SamplingParams(temperature=1.0, top_p=0.9, top_k=50)
 PENALISED = SamplingParams(temperature=1.0, presence_penalty=1.0)
 
 
-def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iterator[tuple[StepInput, Mapping[int, np.ndarray]]]:
+def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iterator[tuple[StepInput, Masks]]:
     """Prefill and decode, alone, in full and side by side, on a cache of one page: that with which all page tables begin.
 
     Launchers choose kernels by the next power of two of a step's tokens, of those of its longest chunk, of its decodes, of its
@@ -30,17 +30,18 @@ def rehearsal(config: EngineConfig, max_model_len: int, vocab_size: int) -> Iter
     rows = min(config.max_num_seqs, config.max_num_batched_tokens)
     longest = min(config.max_num_batched_tokens, max_model_len)
     most = min(config.max_num_batched_tokens, rows * longest)
-    yield _step(_chunks(most, longest, rows), 0, context), {}  # the most tokens, the most samples, and all but the longest chunk
-    yield _step([1] * rows, rows, context), {}
-    mask = np.full(-(-vocab_size // 32), -1, np.int32)
-    yield _step([1], 0, context, PENALISED), {0: mask}
+    board = np.full((1, -(-vocab_size // 32)), -1, np.int32)
+    none = Masks({}, board)
+    yield _step(_chunks(most, longest, rows), 0, context), none  # the most tokens, the most samples, and all but the longest chunk
+    yield _step([1] * rows, rows, context), none
+    yield _step([1], 0, context, PENALISED), Masks({0: 0}, board)
     for tokens in _powers(min(most, MANY)):
-        yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context), {}
+        yield _step(_chunks(tokens, longest, -(-tokens // longest)), 0, context), none
     for prompts in sorted({*_powers(rows), rows}):
-        yield _step([1] * prompts, 0, context), {}
-        yield _step(_chunks(max(prompts, min(most, MANY)), longest, prompts), 0, context), {}
+        yield _step([1] * prompts, 0, context), none
+        yield _step(_chunks(max(prompts, min(most, MANY)), longest, prompts), 0, context), none
     for decodes in sorted({*_powers(rows - 1), rows - 1} - {0}):
-        yield _step([1] * decodes + [1], decodes, context), {}
+        yield _step([1] * decodes + [1], decodes, context), none
 
 
 def _powers(most: int) -> list[int]:

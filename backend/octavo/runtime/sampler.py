@@ -4,13 +4,12 @@ The order is vLLM's: logprobs are of the raw logits; then logit_bias and min_tok
 then temperature and filters, which are the sampling kernel's.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from octavo.engine.step import RowStart
+from octavo.engine.step import Masks, RowStart
 from octavo.runtime.courier import Courier
 from octavo.runtime.penalties import PenaltyTable
 from octavo.runtime.rows import SamplingTable
@@ -39,10 +38,10 @@ class Sampler:
         self._table.start(start)
         self._penalties.start(start)
 
-    def edit(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray, masks: Mapping[int, np.ndarray]) -> Asked | None:
+    def edit(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray, masks: Masks) -> Asked | None:
         """Change ``logits`` (float32 [S, V]) as ``rows`` (int64 [S]) ask; returns what is kept of them for logprobs.
 
-        ``positions``: [S], how many tokens stand before the new one. ``masks``: see ``StepInput``.
+        ``positions``: [S], how many tokens stand before the new one. ``masks``: for rows of any step.
         """
         table = self._table
         asking = table.logprobs
@@ -51,7 +50,7 @@ class Sampler:
         self._add_biases(logits, rows, positions)
         if len(self._penalties.of(rows)):
             self._penalties.apply(logits, rows)
-        if masks:
+        if masks.places:
             self._apply_masks(logits, rows.tolist(), masks)
         return asked
 
@@ -61,9 +60,9 @@ class Sampler:
         if len(penalised):
             self._penalties.count(rows, penalised, tokens)
 
-    def _apply_masks(self, logits: torch.Tensor, rows: list[int], masks: Mapping[int, np.ndarray]) -> None:
-        masked = [at for at, row in enumerate(rows) if row in masks]
-        mask = self._courier.send_rows([masks[rows[at]] for at in masked])
+    def _apply_masks(self, logits: torch.Tensor, rows: list[int], masks: Masks) -> None:
+        masked = [at for at, row in enumerate(rows) if row in masks.places]
+        mask = self._courier.send_rows(masks.board, [masks.places[rows[at]] for at in masked])
         (places,) = self._courier.send([np.array(masked)])
         self._kernels.apply_mask(logits, places, mask)
 

@@ -1,7 +1,7 @@
 """A runner without a model: its "cache" holds (token, position) pairs, and the next token is a hash of what it reads back there."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.messages import EngineFrame, EngineInfo, EngineOutput, EngineRequest, FinishReason, TokenLogprobs
 from octavo.engine.scheduler import Scheduler
-from octavo.engine.step import RowStart, StepInput, StepOutput
+from octavo.engine.step import Masks, RowStart, StepInput, StepOutput
 from octavo.sampling import SamplingParams
 
 VOCAB = 40
@@ -81,7 +81,7 @@ class Made:
         self._output = output
         self._drawn = False
 
-    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
+    def draw(self, masks: Masks) -> None:
         assert not self._drawn, "a step is drawn twice"
         self._drawn = True
 

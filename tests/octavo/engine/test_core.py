@@ -1,15 +1,14 @@
 """The step loop, without sockets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 from octavo.engine.core import EngineCore
 from octavo.engine.messages import EngineFrame, Submit
 from octavo.engine.pacing import LEAST
-from octavo.engine.step import StepInput, StepOutput
+from octavo.engine.step import Masks, StepInput, StepOutput
 
 from .fakes import FakeRunner, Made, make_config, make_info, make_request
 
@@ -78,7 +77,7 @@ class Late(NamedTuple):
     runner: LateRunner
     made: Made
 
-    def draw(self, masks: Mapping[int, np.ndarray]) -> None:
+    def draw(self, masks: Masks) -> None:
         self.made.draw(masks)
 
     def wait(self) -> StepOutput:

@@ -5,6 +5,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
+from octavo.engine.board import Board
 from octavo.engine.follower import First, Follower, Grammar, Masks
 from octavo.engine.helper import Job
 
@@ -17,7 +18,7 @@ def say(process: Connection, follower: Follower, what: First | Masks) -> None:
 def test_who_is_late_once_is_waited_for_when_it_has_answered_and_who_is_late_again_only_after_a_while() -> None:
     (ours, theirs), (door, helper) = socket.socketpair(), socket.socketpair()
     with door, helper, Connection(theirs.detach()) as process, Connection(ours.detach()) as connection:
-        follower = Follower(Job(connection, door), Grammar("regex", "a*"), words=1)
+        follower = Follower(Job(connection, door), Grammar("regex", "a*"), Board(1))
         assert not follower.banned(100.0)
         follower.ban(100.0)
         assert follower.banned(100.0) and follower.banned(10_000.0)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from triton import knobs
 from triton.runtime.jit import JITFunction
 
 from octavo.config import EngineConfig, WeightsFormat
-from octavo.engine.step import StepInput
+from octavo.engine.step import Masks, StepInput
 from octavo.models.loader import load_outline
 from octavo.runtime import ahead, outline
 from octavo.runtime.padded_step import PaddedStep
@@ -91,7 +91,7 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
     every = [*shapes.decodes, *shapes.chunks]
     padded = PaddedStep(decoder, kit, steps.table, steps.state, courier, page_size, every, META)
 
-    def run(step: StepInput, masks: Mapping[int, np.ndarray]) -> None:
+    def run(step: StepInput, masks: Masks) -> None:
         steps.begin(step)
         steps.compute(step).draw(masks)
 
@@ -109,7 +109,7 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
     def later() -> None:
         for step in random_steps(config, decoder.max_len):
             if shapes.of(step) is None or step.num_decodes < len(step.rows):
-                run(step, {})
+                run(step, Masks({}, np.zeros((0, 1), np.int32)))
         for shape in every:
             replay(shape)
 

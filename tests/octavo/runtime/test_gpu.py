@@ -14,7 +14,7 @@ import torch
 
 from octavo.config import EngineConfig
 from octavo.engine.messages import EngineRequest
-from octavo.engine.step import RowStart
+from octavo.engine.step import Masks, RowStart
 from octavo.runtime.rows import SamplingTable
 from octavo.runtime.runner import ModelRunner
 from octavo.sampling import SamplingParams
@@ -136,7 +136,7 @@ def test_the_sampler_draws_what_it_draws_on_a_cpu() -> None:
     """The same options, noise, masks and edits on both; the logits leave no ties, so the tokens are equal too."""
     vocab, steps = 5000, 12
     random = np.random.default_rng(4)
-    masks = {row: random.integers(-(2**31), 2**31, -(-vocab // 32), np.int64).astype(np.int32) for row in (1, 3)}
+    board = random.integers(-(2**31), 2**31, (70, -(-vocab // 32)), np.int64).astype(np.int32)
     tables = []
     for device in (torch.device("cpu"), torch.device("cuda")):
         rows = SamplingTable(len(WISHES), vocab)
@@ -147,6 +147,8 @@ def test_the_sampler_draws_what_it_draws_on_a_cpu() -> None:
     for step in range(steps):
         logits = torch.randn(len(WISHES), vocab, generator=torch.Generator().manual_seed(step)) * 3
         positions = np.full(len(WISHES), 20 + step)
+        places = random.choice(len(board), 3, replace=False).tolist()
+        masks = Masks(dict(zip((1, 3, 4), places, strict=True)), board if step % 5 else board.copy())
         edited, results = [], []
         for device, rows, sampler in tables:
             edited.append(logits.to(device, copy=True))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from octavo.engine.messages import TokenLogprobs
-from octavo.engine.step import RowStart
+from octavo.engine.step import Masks, RowStart
 from octavo.runtime.courier import Courier
 from octavo.runtime.launched import Drawn, LaunchedStep
 from octavo.runtime.penalties import PenaltyTable
@@ -19,6 +19,7 @@ from octavo_kernels import for_device
 CPU = torch.device("cpu")
 VOCAB = 60
 EOS = 7
+NO_MASKS = Masks({}, np.zeros((0, 2), np.int32))
 
 
 def random_logits(rows: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
@@ -37,16 +38,16 @@ def draw(
     logits: torch.Tensor,
     rows: np.ndarray,
     positions: np.ndarray,
-    masks: dict[int, np.ndarray] | None = None,
+    masks: Masks = NO_MASKS,
 ) -> tuple[list[int], dict[int, TokenLogprobs]]:
     """What the runner does with the logits of a step; changes them."""
     courier = Courier(logits.device)
-    asked = sampler.edit(logits, rows, positions, masks or {})
+    asked = sampler.edit(logits, rows, positions, masks)
     *options, there = courier.send([*table.options(rows), positions])
     drawn = for_device(logits.device).sample(logits, *options, there)
     sampler.count(rows, drawn)
     step = LaunchedStep(len(rows), lambda _: Drawn.of(np.arange(len(rows)), drawn, asked, courier), {})
-    step.draw({})
+    step.draw(NO_MASKS)
     made = step.wait()
     return made.token_ids[:, 0].tolist(), {at: entries[0] for at, entries in made.logprobs.items()}
 
@@ -255,7 +256,7 @@ def test_a_mask_is_the_last_word_and_logprobs_are_of_what_was_before(table: Tabl
         table.start(row, SamplingParams(temperature=0.0, logprobs=0, logit_bias={3: 100.0}), [1])
     logits = random_logits(2)
     expected = torch.log_softmax(logits[1], 0)[5].item()
-    only_five = np.array([1 << 5, 0], np.int32)
-    tokens, scores = draw(table.rows, table.sampler, logits, np.array([0, 1]), np.array([1, 1]), {1: only_five})
+    only_five = Masks({1: 1}, np.array([[0, 0], [1 << 5, 0]], np.int32))
+    tokens, scores = draw(table.rows, table.sampler, logits, np.array([0, 1]), np.array([1, 1]), only_five)
     assert tokens == [3, 5]
     assert scores[1].logprobs[0] == pytest.approx(expected, abs=1e-5)
