@@ -14,6 +14,11 @@ from octavo.structured_outputs import Thoughts
 
 log = logging.getLogger(__name__)
 
+# Seconds that a step waits for masks at no charge, and those that steps may wait beyond that: they come back as a part of all time,
+# so that whoever shares a batch with a slow grammar loses that part at most, and the free time of each step.
+_FREE = 0.002
+_MOST_CREDIT = 0.048
+_BACK = 0.2
 # A process that was waited for in vain is not waited for before it has said what it owed then. If that happens again, also not for
 # so many seconds, and for twice as long each time after.
 _BAN = 1.0
@@ -92,6 +97,7 @@ class Follower:
         self._ended: list[Match] = []  # whose end is to be told
         self._first: First | None = None
         self._gone = False
+        self._credit, self._credit_at = _MOST_CREDIT, -inf
         self._overdue = False  # its answer was waited for in vain
         self._banned_until = self._forgiven_at = -inf
         self._ban = 0.0
@@ -157,6 +163,15 @@ class Follower:
         """Its process writes nothing any more, and is told nothing."""
         self._gone = True
         self._forget_ended()
+
+    def patience(self, now: float) -> float:
+        """Seconds that a step which begins to wait for it now is to wait."""
+        self._credit, self._credit_at = min(_MOST_CREDIT, self._credit + _BACK * (now - self._credit_at)), now
+        return _FREE + self._credit
+
+    def waited(self, seconds: float) -> None:
+        """So long a step has waited for it, since ``patience`` was asked."""
+        self._credit -= max(0.0, seconds - _FREE)
 
     def banned(self, now: float) -> bool:
         """Whether it is not to be waited for."""

@@ -93,29 +93,32 @@ class Grammars:
         failed, self._failed = self._failed, []
         return failed
 
-    def wait(self, matches: Sequence[Match], seconds: float) -> None:
-        """Take in what comes until the masks of ``matches`` are there, at most for ``seconds``; who takes longer is banned."""
-        end = time.monotonic() + seconds
-        while late := {match.follower for match in matches if not match.ready and match.follower and match.follower.owed}:
-            if not self._take(max(0.0, end - time.monotonic())):
-                for follower in late:
-                    follower.ban(end)
-                return
+    def wait(self, matches: Sequence[Match]) -> None:
+        """Take in what comes until the masks of ``matches`` are there; whoever uses up the patience with it is banned."""
+        begin = time.monotonic()
+        ends = {follower: begin + follower.patience(begin) for follower in _late(matches)}
+        while ends:
+            self._take(max(0.0, min(ends.values()) - time.monotonic()))
+            now, late = time.monotonic(), _late(matches)
+            for follower, end in [*ends.items()]:
+                if follower not in late or now >= end:
+                    follower.waited(now - begin)
+                    del ends[follower]
+                    if follower in late:
+                        follower.ban(now)
 
     def banned(self, now: float) -> set[Follower]:
         """Those for whom no step is to wait now."""
         return {follower for follower in self._followers.values() if follower.banned(now)}
 
-    def _take(self, seconds: float) -> bool:
-        """Whether anything came."""
-        ready = self._heard.poll(seconds)
-        for file, _ in ready:
+    def _take(self, seconds: float) -> None:
+        """Take in what has come, or else the first to come within ``seconds``."""
+        for file, _ in self._heard.poll(seconds):
             follower = self._by_file[file]
             try:
                 follower.hear()
             except (OSError, EOFError, msgspec.MsgspecError):
                 self._lost(follower)
-        return bool(ready)
 
     def _place(self, match: Match) -> bool:
         """Give ``match`` to its grammar's process, if there may be one."""
@@ -171,3 +174,8 @@ class Grammars:
         )
         log.warning("The process of a grammar has ended before its %d answers", len(follower.matches))
         self._failed += [(match, error) for match in follower.matches.values()]
+
+
+def _late(matches: Sequence[Match]) -> set[Follower]:
+    """Those who are at work on what may come next in one of ``matches``."""
+    return {match.follower for match in matches if not match.ready and match.follower and match.follower.owed}

@@ -11,9 +11,6 @@ from octavo.engine.rows import RowTable
 from octavo.engine.step import Masks, StepInput
 from octavo.structured_outputs import Thoughts
 
-# Seconds that the tokens of a step wait for masks.
-PATIENCE = 0.05
-
 
 class Matches:
     """Begins and ends matches with their requests, and holds rows of ``table`` for whose masks nobody waits."""
@@ -88,7 +85,7 @@ class Matches:
     def wait(self, step: StepInput) -> list[Request]:
         """Wait a moment until that is known, all steps before it having ended; returns those of whom it still is not."""
         restricted = self._restricted(step).values()
-        self.grammars.wait([request.match for request in restricted if request.match is not None], PATIENCE)
+        self.grammars.wait([request.match for request in restricted if request.match is not None])
         return [request for request in restricted if not request.ready]
 
     def masks(self, step: StepInput) -> Masks:

@@ -1,6 +1,9 @@
-"""For which grammar's process nobody waits, and how long; the test is the process and the clock."""
+"""For which grammar's process is waited, how long, and for which not at all; the test is the process and the clock."""
 
+import random
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import msgspec
@@ -10,15 +13,20 @@ from octavo.engine.follower import First, Follower, Grammar, Masks
 from octavo.engine.helper import Job
 
 
+@contextmanager
+def follower_of_test() -> Iterator[tuple[Connection, Follower]]:
+    (ours, theirs), (door, helper) = socket.socketpair(), socket.socketpair()
+    with door, helper, Connection(theirs.detach()) as process, Connection(ours.detach()) as connection:
+        yield process, Follower(Job(connection, door), Grammar("regex", "a*"), Board(1))
+
+
 def say(process: Connection, follower: Follower, what: First | Masks) -> None:
     process.send_bytes(msgspec.msgpack.encode(what))
     follower.hear()
 
 
 def test_who_is_late_once_is_waited_for_when_it_has_answered_and_who_is_late_again_only_after_a_while() -> None:
-    (ours, theirs), (door, helper) = socket.socketpair(), socket.socketpair()
-    with door, helper, Connection(theirs.detach()) as process, Connection(ours.detach()) as connection:
-        follower = Follower(Job(connection, door), Grammar("regex", "a*"), Board(1))
+    with follower_of_test() as (process, follower):
         assert not follower.banned(100.0)
         follower.ban(100.0)
         assert follower.banned(100.0) and follower.banned(10_000.0)
@@ -38,3 +46,20 @@ def test_who_is_late_once_is_waited_for_when_it_has_answered_and_who_is_late_aga
         follower.ban(10_000.0)
         say(process, follower, Masks([]))
         assert not follower.banned(10_000.0)
+
+
+def test_steps_wait_for_a_slow_grammar_a_fifth_of_the_time_and_for_a_fast_one_always() -> None:
+    drawn = random.Random(5)
+    with follower_of_test() as (_, follower):
+        now, waited, steps = 100.0, 0.0, 4000
+        for _ in range(steps):  # masks that are late by 45 ms, under steps of 1 to 30 ms
+            wait = min(0.045, follower.patience(now))
+            follower.waited(wait)
+            waited += wait
+            now += wait + drawn.uniform(0.001, 0.03)
+        most = 0.048 + 0.2 * (now - 100.0) + 0.002 * steps
+        assert 0.9 * most < waited <= most + 1e-6
+        for _ in range(steps):
+            assert follower.patience(now) >= 0.002
+            follower.waited(0.002)
+            now += 0.0021
