@@ -123,7 +123,8 @@ class Follower:
         """``match`` is over."""
         if self.matches.pop(match.number, None) is not None:
             self._next.pop(match, None)
-            self._ended.append(match)
+            if match.place is not None:  # else the process has never heard of it
+                self._ended.append(match)
             if self._gone:
                 self._forget_ended()
 

@@ -5,11 +5,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 
 import msgspec
 
 from octavo.engine.board import Board
-from octavo.engine.follower import First, Follower, Grammar, Masks
+from octavo.engine.follower import First, Follower, Grammar, Masks, Match
 from octavo.engine.helper import Job
 
 
@@ -63,3 +64,20 @@ def test_steps_wait_for_a_slow_grammar_a_fifth_of_the_time_and_for_a_fast_one_al
             assert follower.patience(now) >= 0.002
             follower.waited(0.002)
             now += 0.0021
+
+
+def test_the_process_of_a_grammar_that_cannot_be_followed_is_told_of_nobody_and_goes_on_to_say_so() -> None:
+    """It waits for nothing but the end: whatever it hears is that, and the next one with its grammar would pay for it again."""
+    with follower_of_test() as (process, follower):
+        process.recv_bytes()
+        recv_handle(process)
+        for number in (1, 2):
+            match = Match(number, (b"", number), follower.grammar)
+            follower.begin(match)
+            if number == 1:
+                say(process, follower, First(b"", "it is wrong"))
+            assert follower.failed == [(match, "it is wrong")]
+            follower.failed = []
+            follower.end(match)
+            follower.tell()
+        assert not process.poll()
