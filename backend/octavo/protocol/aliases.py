@@ -6,7 +6,7 @@ width, alone or once per prompt, and an empty string in a list of words asks for
 
 from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from octavo.errors import InvalidRequest, Unsupported
 from octavo.protocol.tensors import Element, TensorSpec, text_of
@@ -15,6 +15,9 @@ _INTEGER = ("INT32", "INT64", "UINT32", "UINT64")
 _NUMBER = ("FP32", "FP64")
 _WORDS = ("BYTES",)
 _FLAG = ("BOOL",)
+
+
+Words: TypeAlias = list[tuple[int, ...]]
 
 
 class Option(NamedTuple):
@@ -94,28 +97,35 @@ ALIASES: dict[str, TensorSpec] = {
 }
 
 
-def translate(tensors: Mapping[str, list[Element]]) -> tuple[dict[str, list[Element]], dict[str, Any]]:
-    """The tensors under our names, and the sampling options that others of them are. Raises ``InvalidRequest``, ``Unsupported``."""
+class Translation(NamedTuple):
+    """Tensors under our names, and what others of them are: sampling options, and words as token ids, see ``GenerateRequest``."""
+
+    tensors: dict[str, list[Element]]
+    options: dict[str, Any]
+    stop_words: Words
+    bad_words: Words
+
+
+def translate(tensors: Mapping[str, list[Element]]) -> Translation:
+    """Raises ``InvalidRequest``, ``Unsupported``."""
     ours: dict[str, list[Element]] = {}
     options: dict[str, Any] = {}
-    stops = _words(_STOP_WORDS, tensors.get(_STOP_WORDS, []))
+    stops, bads = (_words(name, tensors.get(name, [])) for name in (_STOP_WORDS, _BAD_WORDS))
     for name, values in tensors.items():
-        if name == _BAD_WORDS:
-            _refuse_if_true(name, [bool(_words(name, values))])
-        elif name in OPTIONS:
+        if name in OPTIONS:
             _put(options, OPTIONS[name].name, _option(name, values), name)
         elif name in FLAGS:
             _put(ours, FLAGS[name], [_single(name, values)], name)
         elif name in _UNANSWERED:
             _refuse_if_true(name, values)
-        elif name not in (*_IGNORED, _STOP_WORDS, _GUIDE_TYPE, _GUIDE):
+        elif name not in (*_IGNORED, _STOP_WORDS, _BAD_WORDS, _GUIDE_TYPE, _GUIDE):
             _put(ours, name, values, name)
     guide = {name: text_of(name, _single(name, tensors[name])) for name in (_GUIDE_TYPE, _GUIDE) if name in tensors}
     if wish := _structure(guide):
         _put(options, "structured_outputs", wish, _GUIDE_TYPE)
-    if stops:
-        options["stop_token_ids"] = [*options.get("stop_token_ids", ()), *stops]
-    return ours, options
+    if tokens := [word[0] for word in stops if len(word) == 1]:
+        options["stop_token_ids"] = [*options.get("stop_token_ids", ()), *tokens]
+    return Translation(ours, options, [word for word in stops if len(word) > 1], bads)
 
 
 def option_names(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,16 +183,15 @@ def _structure(guide: Mapping[str, str]) -> dict[str, Any] | None:
     return {_GUIDES[kind]: text}
 
 
-def _words(name: str, values: list[Element]) -> list[int]:
-    """The words of a list of token ids, each of which must be one token. Raises ``InvalidRequest``, ``Unsupported``."""
+def _words(name: str, values: list[Element]) -> Words:
+    """The words of a list. Raises ``InvalidRequest``."""
     numbers = [int(value) for value in values]
     ids, ends = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
     ends = ends[: ends.index(-1)] if -1 in ends else ends
-    if any(end > len(ids) or end <= begin for begin, end in pairwise([0, *ends])):
+    places = list(pairwise([0, *ends]))
+    if any(end > len(ids) or end <= begin for begin, end in places):
         raise InvalidRequest(f"The second row of '{name}' must say where each word ends in the first, with -1 behind the last.")
-    if len(ends) != (ends or [0])[-1]:
-        raise Unsupported(f"The words of '{name}' must have one token each; others can be sent as text.")
-    return ids[: len(ends)]
+    return [tuple(ids[begin:end]) for begin, end in places]
 
 
 def _single(name: str, values: list[Element]) -> Element:

@@ -89,7 +89,7 @@ class TritonModel:
         check_outputs(self._name, request.outputs, self._outputs)
         if _flag(given, "stop", False):
             return self._stop(request, parameters)
-        tensors, options = translate(given)
+        tensors, options, stop_words, bad_words = translate(given)
         options = option_names(parameters.options) | options | read_sampling_json(_bytes(tensors, "sampling_parameters", b"{}"))
         sampling = sampling_params(options)
         if sampling.prompt_logprobs is not None:
@@ -110,6 +110,8 @@ class TritonModel:
                 priority=parameters.priority,
                 queue_timeout=parameters.queue_timeout,
                 cache_salt=parameters.cache_salt,
+                stop_words=stop_words,
+                bad_words=bad_words,
             ),
             id=request.id,
             outputs=outputs,

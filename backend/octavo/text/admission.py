@@ -1,12 +1,12 @@
 """What a front end can refuse before an engine sees it: prompt lengths, token ids, limits of the loaded model."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.engine.messages import EngineInfo
 from octavo.errors import InvalidRequest
-from octavo.sampling import SamplingParams
-from octavo.text.request import MAX_PROMPTS, MAX_SAMPLES_OF_ALL
+from octavo.sampling import MAX_BAD_WORD_CHARACTERS, MAX_BAD_WORDS, SamplingParams
+from octavo.text.request import MAX_PROMPTS, MAX_SAMPLES_OF_ALL, GenerateRequest
 
 
 class BadPrompt(InvalidRequest):
@@ -25,7 +25,14 @@ class Admission:
         self._info, self._limits = info, limits
         self._longest_prompt = info.max_model_len - 1
 
-    def check_sampling(self, sampling: SamplingParams) -> None:
+    def check(self, request: GenerateRequest) -> None:
+        """All but the prompts themselves."""
+        self._check_numbers(len(request.prompts), request.sampling.n)
+        self._check_sampling(request.sampling)
+        self._check_words("stop", request.stop_words, self._limits.stops, self._limits.stop_characters)
+        self._check_words("bad", request.bad_words, MAX_BAD_WORDS - len(request.sampling.bad_words), MAX_BAD_WORD_CHARACTERS)
+
+    def _check_sampling(self, sampling: SamplingParams) -> None:
         """Token ids of the vocabulary only, no more logprobs than the engine gives, samples and stop strings within limits."""
         self._check_ids("stop_token_ids", sampling.stop_token_ids)
         self._check_ids("logit_bias", sampling.logit_bias)
@@ -54,7 +61,7 @@ class Admission:
         """Whether the model can make all of them."""
         return max(token_ids) < self._info.vocab_size
 
-    def check_numbers(self, prompts: int, samples: int) -> None:
+    def _check_numbers(self, prompts: int, samples: int) -> None:
         """At least one prompt, and not too many of them or of samples of them all."""
         if not 1 <= prompts <= MAX_PROMPTS:
             raise BadPrompt(f"A request must hold between 1 and {MAX_PROMPTS} prompts, got {prompts}.")
@@ -67,6 +74,13 @@ class Admission:
         at_least = -(-count // longest_token)
         if at_least > self._longest_prompt:
             self._refuse_length(f"at least {at_least}")
+
+    def _check_words(self, kind: str, words: Sequence[Sequence[int]], most: int, longest: int) -> None:
+        """Words that come as token ids. No more of them, and no longer ones, than of words that come as text."""
+        if len(words) > most or any(not 0 < len(word) <= longest for word in words):
+            raise InvalidRequest(f"A request must hold at most {most} {kind} words of 1 to {longest} token ids each.")
+        for word in words:
+            self._check_ids(f"The {kind} words", word)
 
     def _check_ids(self, what: str, token_ids: Collection[int], refusal: type[InvalidRequest] = InvalidRequest) -> None:
         vocab = self._info.vocab_size

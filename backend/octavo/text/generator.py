@@ -333,11 +333,11 @@ class Generator:
         Raises ``OctavoError`` if it can never be served; what takes long to read is refused to who reads the answer.
         """
         sampling = request.sampling
-        self._admission.check_numbers(len(request.prompts), sampling.n)
-        self._admission.check_sampling(sampling)
+        self._admission.check(request)
         stops = StopSet(sampling.stop) if sampling.stop else None
+        words = StopSet(request.stop_words) if request.stop_words else None
         count, markers = len(request.prompts) * sampling.n, request.markers
-        samples = [Sample(self.tokenizer, sampling, stops, self._eos, markers) for _ in range(count)]
+        samples = [Sample(self.tokenizer, sampling, stops, self._eos, markers, words) for _ in range(count)]
         generation = Generation(request, self._client, samples, self._observer, backlog)
         if self._reader.takes_long(request.prompts):
             self._read_aside(generation)
@@ -356,7 +356,7 @@ class Generator:
         request = generation.request
         reasoning = request.reasoning if request.sampling.structured_outputs is not None else None
         thoughts = [None if reasoning is None else reasoning.thoughts(self.tokenizer, ids) for ids in prompt_token_ids]
-        generation.start(prompt_token_ids, thoughts, self._reader.bad_words(request.sampling.bad_words))
+        generation.start(prompt_token_ids, thoughts, self._reader.bad_words(request))
 
     def _read_aside(self, generation: Generation) -> None:
         prompts = generation.request.prompts

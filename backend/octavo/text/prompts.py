@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from octavo.errors import InvalidRequest
 from octavo.text.admission import Admission, BadPrompt
-from octavo.text.request import Conversation, Prompt
+from octavo.text.request import Conversation, GenerateRequest, Prompt
 from octavo.text.tokenizer import Tokenizer
 
 LONG_TEXT = 8192  # characters; about 10 ms of tokenising, the most that one request may hold up the others
@@ -37,10 +37,13 @@ class PromptReader:
         for prompt in prompts:
             self._admission.check_characters(_num_characters(prompt), self._tokenizer.longest_token)
 
-    def bad_words(self, words: Sequence[str]) -> list[list[int]]:
-        """The token ids of ``words``, as vLLM takes them: at the start of a text, and after a space if that is as long."""
-        spelled: list[list[int]] = []
-        for word in words:
+    def bad_words(self, request: GenerateRequest) -> list[list[int]]:
+        """The token ids of the texts, as vLLM takes them: at the start of a text, and after a space if that is as long.
+
+        Those that come as token ids are taken as they are.
+        """
+        spelled = [list(word) for word in request.bad_words]
+        for word in request.sampling.bad_words:
             bare, spaced = (self._tokenizer.encode(space + word.lstrip(), False) for space in ("", " "))
             spelled.append(bare)
             if spaced[:1] != bare[:1] and len(spaced) == len(bare):

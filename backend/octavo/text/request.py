@@ -1,5 +1,6 @@
 """``GenerateRequest`` and ``GenerateChunk``: what every dialect asks for and gets back. No wire format is known here."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -51,6 +52,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     A prompt is text, token ids or a conversation. ``id`` is the client's own name for it, which nothing relies on to be unique.
     ``stream`` False yields one chunk with everything. ``priority``: smaller is served first. ``queue_timeout``: seconds.
     ``markers``: special tokens that are in the text all the same. ``reasoning``: what precedes an answer and follows no grammar.
+    ``stop_words``, ``bad_words``: token ids that end an answer, and that are never written, beside those of ``sampling``.
     """
 
     model: str
@@ -64,6 +66,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache_salt: str = ""
     markers: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
+    stop_words: Sequence[tuple[int, ...]] = ()
+    bad_words: Sequence[tuple[int, ...]] = ()
 
 
 class SampleDelta(msgspec.Struct, frozen=True, gc=False):

@@ -6,14 +6,14 @@ from octavo.engine.messages import EngineOutput, FinishReason, TokenLogprobs
 from octavo.sampling import SamplingParams
 from octavo.text.detokenizer import Detokenizer
 from octavo.text.request import SampleDelta
-from octavo.text.stops import StopSet, StopWatch
+from octavo.text.stops import StopSet, StopWatch, Tokens
 from octavo.text.tokenizer import Tokenizer
 
 
 class Sample:
     """Takes in an engine's outputs and gives out what is new since the last ``take``.
 
-    ``watched``: stop strings are looked for, so that any token may end it.
+    ``watched``: stop strings or words are looked for, so that any token may end it.
     ``finish_reason`` is None while it goes on. Once it is set, further outputs are ignored. Unread text, ids and logprobs
     are merged, so what is held is bounded by the answer itself.
     """
@@ -22,27 +22,32 @@ class Sample:
         self,
         tokenizer: Tokenizer,
         sampling: SamplingParams,
-        stops: StopSet | None,
+        stops: StopSet[str] | None,
         eos: frozenset[int],
         markers: Collection[str] = (),
+        words: StopSet[Tokens] | None = None,
     ) -> None:
-        """``eos``: ids that end a sample without being its ``stop_reason``; ``markers``: see ``Detokenizer``."""
+        """``eos``: ids that end a sample without being its ``stop_reason``; ``markers``: see ``Detokenizer``.
+
+        ``words``: token ids that end it when they come one after the other; they are counted, and no part of the text.
+        """
         self.finish_reason: str | None = None
         self.stop_reason: str | int | None = None
         self.num_tokens = 0
         self.last_output_at: float | None = None
-        self.watched = bool(stops)
+        self.watched = bool(stops or words)
         self._sampling = sampling
         self._eos = eos
         self._detokenizer = Detokenizer(tokenizer, sampling.skip_special_tokens, markers) if sampling.detokenize else None
-        self._stops = StopWatch(stops, sampling.include_stop_str_in_output) if stops else None
+        self._stops = StopWatch(stops, sampling.include_stop_str_in_output, "") if stops else None
+        self._words = StopWatch(words, sampling.include_stop_str_in_output, ()) if words else None
         self._cumulative = None if sampling.logprobs is None else 0.0
         self._text: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprobs] = []
 
     def add(self, output: EngineOutput) -> bool:
-        """Take in ``output``; True if a stop string ended the sample, so that its engine request must be aborted."""
+        """Take in ``output``; True if a stop string or word ended the sample, so that its engine request must be aborted."""
         if self.finish_reason is not None:
             return False
         used = self._read(output)
@@ -74,18 +79,32 @@ class Sample:
         return SampleDelta(text, token_ids, self.finish_reason, self.stop_reason, self._cumulative, logprobs)
 
     def _read(self, output: EngineOutput) -> int:
-        """Turn the ids into text; the number of ids up to the end that a stop string may have set."""
-        if self._detokenizer is None:
-            return len(output.token_ids)
+        """Turn the ids into text; the number of ids up to the end that a stop may have set."""
         silent = output.stop_token_id is not None and not self._sampling.include_stop_str_in_output
         spoken = output.token_ids[:-1] if silent else output.token_ids
-        if self._stops is None:
+        if self.watched:
+            for number, token_id in enumerate(spoken, start=1):
+                if self._watch(token_id, self.num_tokens + number > self._sampling.min_tokens):
+                    return number
+        elif self._detokenizer is not None:
             self._text += map(self._detokenizer.push, spoken)
-            return len(output.token_ids)
-        for number, token_id in enumerate(spoken, start=1):
-            if self._show(self._detokenizer.push(token_id), self.num_tokens + number > self._sampling.min_tokens):
-                return number
         return len(output.token_ids)
+
+    def _watch(self, token_id: int, armed: bool) -> bool:
+        """Read a token, or hold it back while it may belong to a stop word; True if a stop ended the sample."""
+        if self._words is None:
+            return self._speak((token_id,), armed)
+        spoken, word = self._words.push((token_id,), armed)
+        if self._speak(spoken, armed):
+            return True
+        if word is not None:
+            self._end(FinishReason.STOP, str([*word]))
+        return word is not None
+
+    def _speak(self, token_ids: Tokens, armed: bool) -> bool:
+        """Turn ids into text; True if a stop string ended the sample."""
+        push = None if self._detokenizer is None else self._detokenizer.push
+        return push is not None and any(self._show(push(token_id), armed) for token_id in token_ids)
 
     def _show(self, text: str, armed: bool) -> bool:
         """Pass text on, as far as the stop strings let it; True if one of them ended the sample."""
@@ -99,12 +118,14 @@ class Sample:
         self.finish_reason, self.stop_reason = FinishReason.STOP.label, stop
         return True
 
-    def _end(self, reason: FinishReason, stop_token_id: int | None) -> None:
+    def _end(self, reason: FinishReason, stop: str | int | None) -> None:
         armed = self.num_tokens > self._sampling.min_tokens
+        if self._words is not None and self._speak(self._words.finish(), armed):
+            return
         if self._detokenizer is not None and self._show(self._detokenizer.finish(), armed):
             return
         if self._stops is not None:
             self._text.append(self._stops.finish())
         self.finish_reason = reason.label
         ends = self._eos if not self._sampling.ignore_eos else ()
-        self.stop_reason = None if stop_token_id in ends else stop_token_id
+        self.stop_reason = None if stop in ends else stop

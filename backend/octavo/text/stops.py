@@ -1,4 +1,4 @@
-"""Stop strings: hold back what may become one, cut where one is complete. Knows characters only, no tokens.
+"""Stops: hold back what may become one, cut where one is complete. Knows characters, or token ids, and not how they go together.
 
 An Aho-Corasick automaton (Aho and Corasick, 1975) reads each character once, whatever the number of stops. Its state's
 depth is the length of the longest end of the text that begins a stop: exactly what must be held back.
@@ -6,27 +6,30 @@ depth is the length of the longest end of the text that begins a stop: exactly w
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+Tokens: TypeAlias = tuple[int, ...]
+Row = TypeVar("Row", str, Tokens)
 
 
-class StopSet:
-    """The automaton of some stop strings; immutable, shared by the samples of a request.
+class StopSet(Generic[Row]):
+    """The automaton of some stops, strings or token ids; immutable, shared by the samples of a request.
 
     State 0 is the root. ``next_state[s]`` are the trie's edges, ``fallback[s]`` the state of the longest proper end of s
-    that begins a stop, ``depth[s]`` the length of s, ``match[s]`` the longest stop that ends s (empty: none).
+    that begins a stop, ``depth[s]`` the length of s, ``match[s]`` the longest stop that ends s, if any.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[Row]) -> None:
         """Build the automaton, in time linear in the length of all ``stops``."""
-        self.next_state: list[dict[str, int]] = [{}]
+        self.next_state: list[dict[str | int, int]] = [{}]
         self.depth = [0]
-        self.match = [""]
+        self.match: list[Row | None] = [None]
         for stop in stops:
             self.match[self._insert(stop)] = stop
         self.fallback = [0] * len(self.depth)
         self._link()
 
-    def _insert(self, stop: str) -> int:
+    def _insert(self, stop: Row) -> int:
         state = 0
         for character in stop:
             following = self.next_state[state].get(character)
@@ -34,7 +37,7 @@ class StopSet:
                 following = self.next_state[state][character] = len(self.depth)
                 self.next_state.append({})
                 self.depth.append(self.depth[state] + 1)
-                self.match.append("")
+                self.match.append(None)
             state = following
         return state
 
@@ -48,51 +51,52 @@ class StopSet:
                 self.fallback[child] = self.step(self.fallback[state], character)
                 queue.append(child)
 
-    def step(self, state: int, character: str) -> int:
+    def step(self, state: int, character: str | int) -> int:
         """The state after ``character``."""
         while state and character not in self.next_state[state]:
             state = self.fallback[state]
         return self.next_state[state].get(character, 0)
 
 
-class Release(NamedTuple):
-    """Text that may be shown now, and the stop string that ended it if one did."""
+class Release(NamedTuple, Generic[Row]):
+    """What may be shown now, and the stop that ended it if one did."""
 
-    text: str
-    stop: str | None = None
+    shown: Row
+    stop: Row | None = None
 
 
-class StopWatch:
-    """Watches one text. The first stop to be complete ends it; of several complete at once the longest does.
+class StopWatch(Generic[Row]):
+    """Watches one text, or its token ids. The first stop to be complete ends it; of several complete at once the longest does.
 
     What is shown ends before the stop, or after it with ``include``. Nothing may be pushed after a stop was found.
     """
 
-    def __init__(self, stops: StopSet, include: bool) -> None:
-        """Watch a new text."""
-        self._stops = stops
+    def __init__(self, stops: StopSet[Row], include: bool, nothing: Row) -> None:
+        """Watch a new text, of which there is ``nothing``."""
+        self._stops: StopSet[Row] = stops
         self._include = include
         self._state = 0
-        self._held = ""
+        self._held: Row = nothing
+        self._nothing: Row = nothing
 
-    def push(self, text: str, armed: bool = True) -> Release:
-        """Take in more text. Unless ``armed``, a stop that is completed here is passed over (``min_tokens``)."""
+    def push(self, text: Row, armed: bool = True) -> Release[Row]:
+        """Take in more of it. Unless ``armed``, a stop that is completed here is passed over (``min_tokens``)."""
         stops, state = self._stops, self._state
         for index, character in enumerate(text):
             state = stops.step(state, character)
-            if armed and stops.match[state]:
-                return self._cut(self._held + text[: index + 1], stops.match[state])
+            if armed and (stop := stops.match[state]) is not None:
+                return self._cut(self._held + text[: index + 1], stop)
         self._state = state
         seen = self._held + text
         cut = len(seen) - (0 if self._include else stops.depth[state])
         self._held = seen[cut:]
         return Release(seen[:cut])
 
-    def finish(self) -> str:
-        """The held text, when nothing follows."""
-        held, self._held = self._held, ""
+    def finish(self) -> Row:
+        """What is held, when nothing follows."""
+        held, self._held = self._held, self._nothing
         return held
 
-    def _cut(self, seen: str, stop: str) -> Release:
-        self._held = ""
+    def _cut(self, seen: Row, stop: Row) -> Release[Row]:
+        self._held = self._nothing
         return Release(seen if self._include else seen[: -len(stop)], stop)

@@ -241,23 +241,25 @@ def test_stop_needs_an_id_and_false_stops_nothing(model):
         model.read(request_of(text=None, stop=([False], "BOOL")))
 
 
-def test_words_of_one_token_stop(model):
-    lists = {"stop_words_list": ([[[7, 9, 0], [1, 2, -1]]], "INT32"), "bad_words_list": ([[[0], [-1]]], "INT32")}
-    call = model.read(request_of(**lists, end_id=([[2]], "INT32")))
-    assert call.request.sampling.stop_token_ids == (2, 7, 9)
+def test_words_come_as_token_ids(model):
+    lists = {"stop_words_list": ([[[7, 8, 9, 6, 0], [1, 3, 4, -1, -1]]], "INT32"), "bad_words_list": ([[[0], [-1]]], "INT32")}
+    request = model.read(request_of(**lists, end_id=([[2]], "INT32"))).request
+    assert request.sampling.stop_token_ids == (2, 7, 6)
+    assert (request.stop_words, request.bad_words) == ([(8, 9)], [])
+    lists = {"bad_words_list": ([[7, 8, 9], [1, 3, -1]], "INT32")}
+    assert model.read(request_of(**lists)).request.bad_words == [(7,), (8, 9)]
 
 
 @pytest.mark.parametrize(
     ("name", "rows", "text"),
     [
-        ("stop_words_list", [[7, 8], [2, -1]], "must have one token each"),
         ("stop_words_list", [[7, 8], [3, -1]], "must say where each word ends"),
         ("stop_words_list", [[7, 8], [1, 1]], "must say where each word ends"),
-        ("bad_words_list", [[0], [1]], "is not supported yet"),
+        ("bad_words_list", [[7, 8], [2, 1]], "must say where each word ends"),
     ],
 )
 def test_words_that_cannot_be_are_refused(model, name, rows, text):
-    with pytest.raises((InvalidRequest, Unsupported), match=text):
+    with pytest.raises(InvalidRequest, match=text):
         model.read(request_of(**{name: ([rows], "INT32")}))
 
 

@@ -1,5 +1,6 @@
 """Clients of TensorRT-LLM's models: their tensor names, shapes and way to cancel."""
 
+import itertools
 import queue
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,60 @@ def test_stop_words_stop(client: triton.InferenceServerClient) -> None:
     word = next(character for character in text if character not in text[:3] and character != "\ufffd")
     stopped = client.infer("tiny", whole + tensors(stop_words=([word, ""], "BYTES"))).as_numpy("text_output").tolist()
     assert stopped[0].decode(errors="replace") == "hello" + text[: text.index(word)]
+
+
+def token_words(*words: list[int]) -> list[list[int]]:
+    """As those clients write words of token ids: all of them, and where each ends."""
+    ids = [token_id for word in words for token_id in word]
+    ends = list(itertools.accumulate(map(len, words)))
+    return [ids, ends + [-1] * (len(ids) - len(ends))]
+
+
+def said_ids(client: triton.InferenceServerClient, length: int = 30, **more: tuple[object, str]) -> triton.InferResult:
+    given = {"text_input": ("hello", "BYTES"), "request_output_len": (length, "INT32"), "runtime_top_k": (1, "INT32")}
+    names = ("output_ids", "text_output", "stop_reason", "finish_reason")
+    listed = [triton.InferRequestedOutput(name) for name in names]
+    asking = dict.fromkeys(("return_stop_reason", "return_finish_reason", "exclude_input_in_output"), (True, "BOOL"))
+    return client.infer("tiny", tensors(**given, **asking, **more), outputs=listed)
+
+
+def ids_of(result: triton.InferResult) -> list[int]:
+    return result.as_numpy("output_ids").ravel().tolist()
+
+
+def new_pair(ids: list[int]) -> int:
+    """Where two tokens stand that do not stand before."""
+    pairs = list(itertools.pairwise(ids))
+    return next(at for at in range(3, len(pairs)) if pairs.index(pairs[at]) == at)
+
+
+def test_stop_words_of_token_ids_stop_and_are_not_in_the_text(client: triton.InferenceServerClient) -> None:
+    ids = ids_of(said_ids(client))
+    at = new_pair(ids)
+    word = ids[at : at + 2]
+    words = {"stop_words_list": (token_words([word[0], 1, word[1]], word, [259]), "INT32")}
+    stopped = said_ids(client, **words)
+    assert ids_of(stopped) == ids[: at + 2]
+    assert stopped.as_numpy("text_output").tolist() == said_ids(client, at).as_numpy("text_output").tolist()
+    assert stopped.as_numpy("stop_reason").tolist() == [str(word).encode()]
+    assert stopped.as_numpy("finish_reason").tolist() == [b"stop"]
+
+
+def test_bad_words_of_token_ids_are_not_written(client: triton.InferenceServerClient) -> None:
+    ids = ids_of(said_ids(client))
+    at = new_pair(ids)
+    other = ids_of(said_ids(client, bad_words_list=(token_words(ids[at : at + 2], [257, 258, 259]), "INT32")))
+    assert other[: at + 1] == ids[: at + 1]
+    assert ids[at : at + 2] not in map(list, itertools.pairwise(other))
+
+
+@pytest.mark.parametrize("name", ["stop_words_list", "bad_words_list"])
+def test_words_of_unknown_token_ids_are_refused(client: triton.InferenceServerClient, name: str) -> None:
+    for words in (token_words([5, 70000]), token_words([5, -3])):
+        with pytest.raises(InferenceServerException, match="words must hold token ids between 0 and"):
+            said_ids(client, **{name: (words, "INT32")})
+    with pytest.raises(InferenceServerException, match=r"A request must hold at most \d+ (stop|bad) words of 1 to"):
+        said_ids(client, **{name: (token_words(*[[5, 6]] * 2000), "INT32")})
 
 
 def stop_request(request_id: str, model: str = "tiny"):

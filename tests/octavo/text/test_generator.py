@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from asked import ask
 
@@ -185,6 +186,31 @@ async def test_held_text_is_flushed_at_the_end(generator, client, tokenizer):
     client.say(1, tokenizer.encode("in France"), finish=LENGTH)
     (chunk,) = await rest(generation)
     assert (chunk.samples[0].text, chunk.samples[0].finish_reason) == ("in France", "length")
+
+
+@pytest.mark.parametrize(("include", "detokenize"), [(False, True), (True, True), (False, False)])
+async def test_a_stop_word_of_token_ids_ends_the_request(generator, client, tokenizer, include, detokenize):
+    asked = ask(min_tokens=2, include_stop_str_in_output=include, detokenize=detokenize)
+    generation = generator.generate(msgspec.structs.replace(asked, stop_words=[(1011, 1012), (1012, 1013, 1014)]))
+    texts, ids = [], []
+    for said in ([1011], [1012], [1012, 1013], [1012, 1013], [1013, 1011], [1012, 1009]):
+        client.say(1, said)
+        sample = generation.take().samples[0]
+        texts.append(sample.text)
+        ids.append(sample.token_ids)
+    assert ids == [[1011], [1012], [1012, 1013], [1012, 1013], [1013, 1011], [1012]]
+    held = [[], [], [1011, 1012], [1012, 1013], [1012, 1013, 1013], []]
+    shown = [[1011], [1012], [1012, 1013], [1012, 1013], [1013, 1011], [1012]] if include else held
+    assert texts == ["".join(map(tokenizer.token_text, piece)) if detokenize else "" for piece in shown]
+    assert (sample.finish_reason, sample.stop_reason, client.aborted) == ("stop", "[1011, 1012]", [1])
+
+
+async def test_text_held_for_a_stop_word_is_flushed_at_the_end(generator, client, tokenizer):
+    generation = generator.generate(msgspec.structs.replace(ask(stop=["nothing"]), stop_words=[(1011, 1012, 1013)]))
+    client.say(1, [1011, 1012])
+    assert generation.take().samples[0].text == ""
+    client.say(1, [], finish=FinishReason.LENGTH)
+    assert generation.take().samples[0].text == tokenizer.token_text(1011) + tokenizer.token_text(1012)
 
 
 async def test_text_may_be_left_to_the_caller(generator, client):

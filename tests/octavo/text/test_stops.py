@@ -19,7 +19,7 @@ def by_definition(text: str, stops: list[str], include: bool, armed_from: int) -
 
 
 def watched(pieces: list[str], stops: list[str], include: bool, armed_from: int) -> tuple[str, str | None]:
-    watch, shown, seen = StopWatch(StopSet(tuple(stops)), include), "", 0
+    watch, shown, seen = StopWatch(StopSet(tuple(stops)), include, ""), "", 0
     for piece in pieces:
         text, stop = watch.push(piece, armed=seen >= armed_from)
         shown, seen = shown + text, seen + len(piece)
@@ -45,7 +45,7 @@ def test_equals_the_definition_whatever_the_pieces(pieces, stops, include, unarm
 
 
 def test_holds_back_exactly_what_may_become_a_stop():
-    watch = StopWatch(StopSet(("END", "\n\n")), include=False)
+    watch = StopWatch(StopSet(("END", "\n\n")), include=False, nothing="")
     assert watch.push("so E") == ("so ", None)
     assert watch.push("N") == ("", None)
     assert watch.push("E") == ("EN", None)
@@ -54,13 +54,13 @@ def test_holds_back_exactly_what_may_become_a_stop():
 
 
 def test_holds_nothing_back_when_the_stop_is_shown_anyway():
-    watch = StopWatch(StopSet(("END",)), include=True)
+    watch = StopWatch(StopSet(("END",)), include=True, nothing="")
     assert watch.push("so E") == ("so E", None)
     assert watch.push("ND it is") == ("ND", "END")
 
 
 def test_text_that_ends_while_held_is_shown():
-    watch = StopWatch(StopSet(("END",)), include=False)
+    watch = StopWatch(StopSet(("END",)), include=False, nothing="")
     assert watch.push("EN") == ("", None)
     assert watch.finish() == "EN"
 
@@ -68,7 +68,7 @@ def test_text_that_ends_while_held_is_shown():
 def test_time_is_linear_in_text_and_stops_that_nearly_match():
     stops = tuple("a" * 1000 + chr(0x4E00 + i) for i in range(32))
     started = time.process_time()
-    watch = StopWatch(StopSet(stops), include=False)
+    watch = StopWatch(StopSet(stops), include=False, nothing="")
     for _ in range(100_000):
         watch.push("a")
     watch.push("b")
