@@ -37,7 +37,8 @@ class Job:
 class Helper:
     """One such process. Nothing runs before the first job; a helper that has died is started again by the next one. Thread-safe.
 
-    It ends when nobody has it any more, and with its parent: then its standard input does.
+    It ends when nobody has it any more, and with its parent: then its standard input does. It is in a session of its own, as
+    whoever signals our process group (a terminal, a notebook that ends) means us.
     """
 
     def __init__(self, module: str, setup: bytes = b"") -> None:
@@ -66,7 +67,7 @@ class Helper:
         if self._door is None or self._process is None or self._process.poll() is not None:
             self._door, theirs = socket.socketpair()
             with theirs:
-                self._process = subprocess.Popen(self._command, stdin=theirs.fileno())
+                self._process = subprocess.Popen(self._command, stdin=theirs.fileno(), start_new_session=True)
             if self._end is not None:
                 self._end.detach()
             self._end = weakref.finalize(self, _end, self._process, self._door)

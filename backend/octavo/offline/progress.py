@@ -1,5 +1,6 @@
 """``Progress``: vLLM's bar over the prompts of one call, with tokens per second. Shows nothing if nobody wants it."""
 
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -41,7 +42,11 @@ class Progress:
 
 
 def _bar(total: int, wanted: "bool | Callable[..., tqdm]") -> "tqdm":
-    from tqdm.auto import tqdm
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # in a notebook without ipywidgets the bar is text
+        from tqdm.auto import tqdm
 
     make = wanted if callable(wanted) else tqdm
     return make(total=total, desc="Processed prompts", dynamic_ncols=True)
