@@ -72,7 +72,7 @@ class TokenSource:
 
     def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
         """Serve until the process is ended."""
-        endpoint.watch(control.socket)
+        endpoint.watch(control)
         while True:
             if not self._open:
                 endpoint.wait()

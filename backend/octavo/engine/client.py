@@ -1,20 +1,21 @@
 """``EngineClient``: a front end's line to one engine, in its event loop. Knows no text and no transport.
 
-Reads the ZeroMQ socket's descriptor directly: no task, no future and no lock per frame or token. A turn of the loop reads one
-frame, so that each leaves as it came; while that does not keep up it reads twice as many as the turn before.
+Reads the socket itself: no task, no future and no lock per frame or token. A turn of the loop hands over one frame, so that each
+leaves as it came; while that does not keep up it hands over twice as many as the turn before.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
+import socket
 from typing import Protocol
 
 import msgspec
-import zmq
 
 from octavo.engine.messages import Abort, EngineFrame, EngineOutput, EngineRequest, FinishReason, Submit
-from octavo.engine.sockets import NOBLOCK, readable
+from octavo.engine.sockets import Line
 from octavo.errors import EngineDead, ErrorFrame, OctavoError
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ class EngineClient:
     """
 
     def __init__(self, address: str) -> None:
-        """Connect to an engine's request address; must be called inside a running event loop."""
+        """Connect to where an engine listens; must be called inside a running event loop.
+
+        Of an engine that is not there any more nothing is heard: whoever watches its process says so with ``fail_all``.
+        """
         self._loop = asyncio.get_running_loop()
         self._sinks: dict[int, Sink] = {}
         self._ids = itertools.count(1)
@@ -51,13 +55,17 @@ class EngineClient:
         self._failure: ErrorFrame | None = None
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(EngineFrame)
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.IDENTITY, b"%d.%d" % (os.getpid(), next(_numbers)))
-        self._socket.setsockopt(zmq.SNDHWM, 0)
-        self._socket.setsockopt(zmq.RCVHWM, 0)
-        self._socket.connect(address)
-        self._at_once = 1
-        self._loop.add_reader(self._socket.fileno(), self._read)
+        self._at_once, self._behind = 1, False
+        self._line: Line | None = None
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(address)
+        except OSError:
+            connection.close()
+            return
+        self._line = Line(connection)
+        self._loop.add_reader(connection.fileno(), self._read)
+        self._send(b"%d.%d" % (os.getpid(), next(_numbers)))
 
     def next_id(self) -> int:
         """A request id that this client has not used."""
@@ -84,12 +92,16 @@ class EngineClient:
 
     def close(self) -> None:
         """Disconnect; the engine aborts what is open, and no sink hears anything any more."""
-        if self._socket.closed:
-            return
         self._failure = self._failure or ErrorFrame.of(EngineDead("The connection to the engine is closed."))
         self._sinks.clear()
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close(linger=0)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            line, self._line = self._line, None
+            self._loop.remove_reader(line.fileno())
+            self._loop.remove_writer(line.fileno())
+            line.close()
 
     def _flush_soon(self) -> None:
         if len(self._submitted) + len(self._aborted) == 1:
@@ -98,29 +110,48 @@ class EngineClient:
     def _flush(self) -> None:
         submitted, self._submitted = self._submitted, []
         aborted, self._aborted = self._aborted, []
-        if self._socket.closed:
-            return
         if submitted:
-            self._socket.send(self._encoder.encode(Submit(submitted)), NOBLOCK)
+            self._send(self._encoder.encode(Submit(submitted)))
         if aborted:
-            self._socket.send(self._encoder.encode(Abort(aborted)), NOBLOCK)
-        # The descriptor is edge-triggered and a send may have consumed the edge of a frame that waits to be read.
-        self._read()
+            self._send(self._encoder.encode(Abort(aborted)))
+
+    def _send(self, frame: bytes) -> None:
+        line = self._line
+        if line is not None:
+            with contextlib.suppress(OSError):  # what it said last may still be there to be read, and then its end
+                line.send(frame)
+                if line.stuck:
+                    self._loop.add_writer(line.fileno(), self._send_rest)
+
+    def _send_rest(self) -> None:
+        line = self._line
+        assert line is not None
+        with contextlib.suppress(OSError):
+            line.flush()
+            if line.stuck:
+                return
+        self._loop.remove_writer(line.fileno())
 
     def _read(self) -> None:
+        line = self._line
+        assert line is not None
+        if not self._behind:
+            if not line.read():
+                self._loop.remove_reader(line.fileno())
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._behind = False
         for _ in range(self._at_once):
-            if self._socket.closed:
-                return
-            try:
-                frame = self._socket.recv(NOBLOCK)
-            except zmq.Again:
+            frame = None if self._line is None else self._line.take()
+            if frame is None:
                 self._at_once = 1
                 return
             self._deliver(self._decoder.decode(frame))
-        if not self._socket.closed and readable(self._socket):
-            self._at_once = min(2 * self._at_once, FRAMES_PER_TURN)
-            self._loop.call_soon(self._read)
-        else:  # the descriptor tells of the next frame
+        if self._line is not None and self._line.unread:
+            self._at_once, self._behind = min(2 * self._at_once, FRAMES_PER_TURN), True
+            self._loop.call_soon(self._hand_over)
+        else:
             self._at_once = 1
 
     def _deliver(self, frame: EngineFrame) -> None:

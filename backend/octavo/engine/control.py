@@ -5,23 +5,25 @@ The engine holds a DEALER whose routing id is ``EngineSpec.identity``; the super
 
 import logging
 from collections.abc import Iterator
+from typing import cast
 
 import msgspec
 import zmq
 
 from octavo.config import EngineConfig
 from octavo.engine.messages import EngineInfo, EngineStats, Picture
-from octavo.engine.sockets import NOBLOCK, readable
 from octavo.errors import ErrorFrame
 from octavo.logs import LogSettings
 
 log = logging.getLogger(__name__)
+# As plain numbers: pyzmq's are enumerations, which cost as much as the calls that they are given to.
+_NOBLOCK, _READABLE = int(zmq.NOBLOCK), int(zmq.POLLIN)
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that an engine process is started with, as JSON on its standard input.
 
-    ``requests`` is the ipc address that it binds for front ends, ``control`` the one of its supervisor that it connects to,
+    ``requests`` is the path of the socket on which it listens for front ends, ``control`` its supervisor's ipc address,
     ``identity`` the name that it goes by there, ``parent`` the supervisor's process id: the engine dies with it. With
     ``check_only`` it looks whether the weights are whole, without a device, and exits.
     """
@@ -92,22 +94,33 @@ def encode(message: EngineReport | EngineOrder) -> bytes:
 
 
 class ControlChannel:
-    """The engine's end. ``socket`` is there to be polled."""
+    """The engine's end.
+
+    Its descriptor tells once of what comes, perhaps to who sends a ``report``: ask for what is ``pending`` before every wait.
+    """
 
     def __init__(self, address: str, identity: str) -> None:
         """Connect to the supervisor at ``address``; nobody has to be there yet."""
-        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.IDENTITY, identity.encode())
-        self.socket.connect(address)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, identity.encode())
+        self._socket.connect(address)
+
+    def fileno(self) -> int:
+        """The descriptor, to be polled."""
+        return self._socket.fileno()
+
+    def pending(self) -> bool:
+        """Whether an order is there. To find that none is by reading costs an exception."""
+        return bool(cast(int, self._socket.get(zmq.EVENTS)) & _READABLE)
 
     def report(self, report: EngineReport) -> None:
         """Tell the supervisor, without waiting for it."""
-        self.socket.send(encode(report), NOBLOCK)
+        self._socket.send(encode(report), _NOBLOCK)
 
     def orders(self) -> Iterator[EngineOrder]:
         """The orders that have arrived; a malformed one is logged and dropped."""
-        while readable(self.socket):
-            order = self.socket.recv(NOBLOCK)
+        while self.pending():
+            order = self._socket.recv(_NOBLOCK)
             try:
                 yield _orders.decode(order)
             except msgspec.MsgspecError as error:

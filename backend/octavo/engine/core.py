@@ -81,7 +81,7 @@ class EngineCore:
 
     def run(self, endpoint: Endpoint, control: ControlChannel) -> NoReturn:
         """Serve until the process is ended. An exception is fatal: the caller reports it and the process ends."""
-        endpoint.watch(control.socket)
+        endpoint.watch(control)
         while True:
             if self.scheduler.idle and not self._in_flight:
                 while not endpoint.has_something() and self._runner.warm_up():

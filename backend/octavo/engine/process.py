@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _LOCATION = re.compile(r"(?:/[^\s/:,'\"()]+)+/|\b0x[0-9a-fA-F]+\b")
 _MAX_CAUSE = 300
-LINGER_MS = 1000
+LINGER = 1.0  # seconds
 
 
 class Core(Protocol):
@@ -105,7 +105,7 @@ def main(load: Callable[[EngineConfig], Core] = load_core) -> int:
     else:
         return serve(core, endpoint, control)
     finally:
-        zmq.Context.instance().destroy(linger=LINGER_MS)
+        zmq.Context.instance().destroy(linger=int(1000 * LINGER))
 
 
 def serve(core: Core, endpoint: Endpoint, control: ControlChannel) -> int:
@@ -120,6 +120,7 @@ def serve(core: Core, endpoint: Endpoint, control: ControlChannel) -> int:
         death = EngineDead(f"The engine has stopped after an error: {describe(error)}")
         control.report(EngineFailed(ErrorFrame.of(death)))
         endpoint.send(core.refuse_all(death))
+        endpoint.close(LINGER)
         return 1
 
 

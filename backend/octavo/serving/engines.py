@@ -213,7 +213,7 @@ class Engines:
     async def _spawn(self, config: EngineConfig, check_only: bool = False) -> EngineProcess:
         generation = next(self._generations)
         identity = _identity(generation)
-        address = f"ipc://{self._directory}/{identity.decode()}"
+        address = f"{self._directory}/{identity.decode()}"
         spec = EngineSpec(
             config=config,
             requests=address,
@@ -239,7 +239,7 @@ class Engines:
 
     def _forget(self, identity: bytes, engine: EngineProcess) -> None:
         if self._running.pop(identity, None) is not None:
-            Path(engine.address.removeprefix("ipc://")).unlink(missing_ok=True)
+            Path(engine.address).unlink(missing_ok=True)
             engine.gone.set()
             self._news.tell()
 

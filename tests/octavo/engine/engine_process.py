@@ -1,6 +1,8 @@
 """Starts ``fake_engine.py`` as a supervisor would, and talks to it."""
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -13,7 +15,7 @@ import msgspec
 import zmq
 
 from octavo.engine.control import EngineOrder, EngineReady, EngineReport, EngineSpec, StatsQuery, StatsReply, encode
-from octavo.engine.messages import EngineStats
+from octavo.engine.messages import EngineFrame, EngineRequest, EngineStats, Submit
 
 from .fakes import make_config
 
@@ -24,7 +26,7 @@ class EngineProcess:
     """One engine process and the supervisor's end of its control channel."""
 
     def __init__(self, folder: str, **settings: object) -> None:
-        self.requests = f"ipc://{folder}/requests.sock"
+        self.requests = f"{folder}/requests.sock"
         self._control = zmq.Context.instance().socket(zmq.ROUTER)
         self._control.bind(f"ipc://{folder}/control.sock")
         spec = EngineSpec(
@@ -74,6 +76,38 @@ class EngineProcess:
         self.process.kill()
         self.process.wait()
         self._control.close(linger=0)
+
+
+class RawFrontEnd:
+    """A front end that sends what a test likes. Waits for what it reads."""
+
+    def __init__(self, address: str, name: bytes | None = b"1000000.1") -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE_MS / 1000)
+        self.socket.connect(address)
+        if name is not None:
+            self.send(name)
+
+    def __enter__(self) -> "RawFrontEnd":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, frame: bytes) -> None:
+        self.socket.sendall(struct.pack("=I", len(frame)) + frame)
+
+    def submit(self, *requests: EngineRequest) -> None:
+        self.send(msgspec.msgpack.encode(Submit([*requests])))
+
+    def receive(self) -> EngineFrame:
+        (length,) = struct.unpack("=I", self._read(4))
+        return msgspec.msgpack.decode(self._read(length), type=EngineFrame)
+
+    def _read(self, size: int) -> bytes:
+        data = self.socket.recv(size, socket.MSG_WAITALL)
+        assert len(data) == size, "the engine has hung up"
+        return data
 
 
 @contextmanager

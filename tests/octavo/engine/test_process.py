@@ -1,6 +1,7 @@
 """A real engine process over real sockets, without a model: what front ends and the supervisor see of it."""
 
 import asyncio
+import select
 import signal
 import subprocess
 import sys
@@ -12,14 +13,13 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-import zmq
 
 from octavo.engine.client import EngineClient
 from octavo.engine.control import EngineFailed, FrontEndGone
-from octavo.engine.messages import EngineFrame, EngineOutput, EngineRequest, FinishReason, Submit
+from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason
 from octavo.errors import EngineDead, ErrorKind
 
-from .engine_process import PATIENCE_MS, EngineProcess, engine_process
+from .engine_process import PATIENCE_MS, EngineProcess, RawFrontEnd, engine_process
 from .fakes import expected_answer, make_info, make_request, outputs_of
 
 INFO = make_info(max_model_len=4096, num_pages=4096)
@@ -125,27 +125,22 @@ def test_a_bad_request_harms_nobody(engine: EngineProcess) -> None:
 
 def test_malformed_frames_are_dropped(engine: EngineProcess) -> None:
     engine.order_raw(b"\xc1")
-    with zmq.Context.instance().socket(zmq.DEALER) as front_end:
-        front_end.connect(engine.requests)
+    with RawFrontEnd(engine.requests) as front_end:
         out_of_range = msgspec.msgpack.encode([1, [[1, [1], {"temperature": -5.0}]]])
         for frame in (b"", b"\xc1", b"\x93\x01\x02\x03", msgspec.msgpack.encode([7, []]), out_of_range):
             front_end.send(frame)
-        front_end.send_multipart([b"two", b"parts"])
-        front_end.send(msgspec.msgpack.encode(Submit([make_request(5, max_tokens=1)])))
-        assert front_end.poll(PATIENCE_MS)
-        (output,) = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame).outputs
+        front_end.submit(make_request(5, max_tokens=1))
+        (output,) = front_end.receive().outputs
         assert (output.id, output.finish) == (5, FinishReason.LENGTH)
 
 
 def test_one_frame_per_step_and_front_end(engine: EngineProcess) -> None:
-    with zmq.Context.instance().socket(zmq.DEALER) as front_end:
-        front_end.connect(engine.requests)
-        front_end.send(msgspec.msgpack.encode(Submit([make_request(i, max_tokens=4, ignore_eos=True) for i in range(5)])))
+    with RawFrontEnd(engine.requests) as front_end:
+        front_end.submit(*(make_request(i, max_tokens=4, ignore_eos=True) for i in range(5)))
         for _ in range(4):
-            assert front_end.poll(PATIENCE_MS)
-            frame = msgspec.msgpack.decode(front_end.recv(), type=EngineFrame)
+            frame = front_end.receive()
             assert sorted((output.id, len(output.token_ids)) for output in outputs_of(frame)) == [(i, 1) for i in range(5)]
-        assert not front_end.poll(50)
+        assert not select.select([front_end.socket], [], [], 0.05)[0]
 
 
 def test_an_idle_engine_sleeps(engine: EngineProcess) -> None:
@@ -172,12 +167,10 @@ def test_a_front_end_that_vanishes_takes_its_requests_along(engine: EngineProces
 
 def test_the_supervisor_can_name_a_front_end_that_is_gone() -> None:
     with engine_process(**SLOW) as engine:
-        with zmq.Context.instance().socket(zmq.DEALER) as dead, zmq.Context.instance().socket(zmq.DEALER) as alive:
-            for socket, identity in ((dead, b"77.1"), (alive, b"777.1")):
-                socket.setsockopt(zmq.IDENTITY, identity)
-                socket.connect(engine.requests)
-                socket.send(msgspec.msgpack.encode(Submit([make_request(1, **ENDLESS)])))
-                assert socket.poll(PATIENCE_MS)
+        with RawFrontEnd(engine.requests, b"77.1") as dead, RawFrontEnd(engine.requests, b"777.1") as alive:
+            for front_end in (dead, alive):
+                front_end.submit(make_request(1, **ENDLESS))
+                front_end.receive()
             assert engine.stats().running == 2
             engine.order(FrontEndGone(77))
             assert engine.stats().running == 1
@@ -239,11 +232,10 @@ def test_a_model_that_cannot_be_loaded_is_reported() -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_sigterm_stops_at_once(busy: bool) -> None:
-    with engine_process(**SLOW) as engine, zmq.Context.instance().socket(zmq.DEALER) as front_end:
-        front_end.connect(engine.requests)
+    with engine_process(**SLOW) as engine, RawFrontEnd(engine.requests) as front_end:
         if busy:
-            front_end.send(msgspec.msgpack.encode(Submit([make_request(1, **ENDLESS)])))
-            assert front_end.poll(PATIENCE_MS)
+            front_end.submit(make_request(1, **ENDLESS))
+            front_end.receive()
         engine.process.send_signal(signal.SIGINT)
         engine.process.send_signal(signal.SIGTERM)
         assert engine.wait() == -signal.SIGTERM

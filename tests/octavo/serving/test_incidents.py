@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -85,6 +86,11 @@ def test_1_no_socket_unpickles_and_only_three_ports_listen(server: Server, tmp_p
     bomb = pickle.dumps(Bomb(tmp_path / "mark"))
     context = zmq.Context()
     for path in paths:
+        if Path(path).name.startswith("engine-"):
+            with socket.socket(socket.AF_UNIX) as front_end:
+                front_end.connect(path)
+                front_end.sendall(b"".join(len(frame).to_bytes(4, sys.byteorder) + frame for frame in (b"1.1", bomb, b"")))
+            continue
         sender = context.socket(zmq.DEALER)
         sender.connect(f"ipc://{path}")
         for frames in ([bomb], [bomb, bomb], [b""]):
