@@ -27,6 +27,8 @@ _SLICES = [f"{characters}{{1,10}}" for characters in ("[a-z]", "[a-z ]", "[A-Za-
 
 # Seconds. Threads that sleep take a few tenths of a millisecond to wake: four made 64 masks of 3 us each no sooner than one alone.
 _WORTH_WAKING = 1e-3
+# The first masks after a while take several times as long as the others.
+_KNOWN_AFTER = 3e-4
 # Where a mask that allows anything nearly always has a bit: single bytes have the lowest ids.
 _LIKELY_WORDS = 64
 
@@ -126,12 +128,13 @@ class Matcher:
 
 
 def _fill(matchers: list[tuple[LLMatcher, int]], masks: np.ndarray, executor: LLExecutor) -> None:
-    """Write the mask of each, to its place in ``masks``: one by one while what is left takes less long than to wake others."""
+    """Write the mask of each, to its place in ``masks``: one by one, unless it turns out that it pays to wake others."""
     first, size = masks.ctypes.data, masks.strides[0]
     start = time.perf_counter()
     for done, (matcher, place) in enumerate(matchers, 1):
         matcher.unsafe_compute_mask_ptr(first + place * size, size)
-        if (time.perf_counter() - start) / done * (len(matchers) - done) > _WORTH_WAKING:
+        spent = time.perf_counter() - start
+        if spent > _KNOWN_AFTER and spent / done * (len(matchers) - done) > _WORTH_WAKING:
             fill_next_token_bitmask_par(executor, matchers[done:], masks)
             return
 

@@ -18,9 +18,8 @@ class Courier:
     """
 
     def __init__(self, device: torch.device) -> None:
-        """What comes back from a GPU, and what only a later part of a step needs there, goes on streams of their own."""
+        """What comes back from a GPU goes on a stream of its own."""
         self._device = device
-        self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._back = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._arrived: torch.cuda.Event | None = None
 
@@ -41,21 +40,19 @@ class Courier:
         packed[: ends[-1]].copy_(pinned, non_blocking=True)
         return [_view(packed, start, tensor) for start, tensor in places]
 
-    def send_rows(self, board: np.ndarray, places: Sequence[int]) -> torch.Tensor:
-        """The rows of ``board`` (int32 [P, n]) at ``places``, as one tensor [R, n].
-
-        To a GPU they go beside the steps that it is at work on.
-        """
-        if self._beside is None:
-            return torch.from_numpy(board[places])
-        pinned = torch.empty((len(places), board.shape[1]), dtype=torch.int32, pin_memory=True)
-        np.take(board, places, axis=0, out=pinned.numpy(), mode="clip")  # any other mode copies twice
-        with torch.cuda.stream(self._beside):
-            there = pinned.to(self._device, non_blocking=True)
-        here = torch.cuda.current_stream()
-        here.wait_stream(self._beside)
-        there.record_stream(here)
-        return there
+    def send_rows(self, board: np.ndarray, places: Sequence[int], numbers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows of ``board`` (int32 [P, n]) at ``places`` as one tensor [R, n], and ``numbers`` (int64); to a GPU in one copy."""
+        if self._device.type == "cpu":
+            return torch.from_numpy(board[places]), torch.tensor(numbers)
+        size = len(places) * board.shape[1] * board.itemsize
+        start = _aligned(size)
+        pinned = torch.empty(start + 8 * len(numbers), dtype=torch.uint8, pin_memory=True)
+        here = pinned.numpy()
+        rows = here[:size].view(np.int32).reshape(len(places), -1)
+        np.take(board, places, axis=0, out=rows, mode="clip")  # any other mode copies twice
+        here[start:].view(np.int64)[:] = numbers
+        there = pinned.to(self._device, non_blocking=True)
+        return there[:size].view(torch.int32).view(rows.shape), there[start:].view(torch.int64)
 
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
         """Start to take ``tensor`` to the host; what is returned waits for it. See ``before_overwriting``."""

@@ -62,8 +62,7 @@ class Sampler:
 
     def _apply_masks(self, logits: torch.Tensor, rows: list[int], masks: Masks) -> None:
         masked = [at for at, row in enumerate(rows) if row in masks.places]
-        mask = self._courier.send_rows(masks.board, [masks.places[rows[at]] for at in masked])
-        (places,) = self._courier.send([np.array(masked)])
+        mask, places = self._courier.send_rows(masks.board, [masks.places[rows[at]] for at in masked], masked)
         self._kernels.apply_mask(logits, places, mask)
 
     def _add_biases(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> None:
