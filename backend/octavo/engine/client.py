@@ -21,6 +21,8 @@ from octavo.errors import EngineDead, ErrorFrame, OctavoError
 log = logging.getLogger(__name__)
 
 FRAMES_PER_TURN = 64
+# Enough to begin with, where a turn brings many: to read each of the others takes some tenths of a millisecond.
+REQUESTS_PER_FRAME = 8
 _SINK_FAILED = "A sink failed on an output of its request"
 _numbers = itertools.count(1)
 
@@ -38,8 +40,8 @@ class Sink(Protocol):
 class EngineClient:
     """Submits requests and hands each output to its request's sink, in the event loop, in order.
 
-    After an output with ``finish`` a sink hears nothing more. What is submitted or aborted in one turn of the loop
-    travels in one frame, so the samples of one request start together.
+    After an output with ``finish`` a sink hears nothing more. What is submitted or aborted in one turn of the loop travels in one
+    frame, or in a few where it is much; the samples of one request travel, and start, together.
     """
 
     def __init__(self, address: str) -> None:
@@ -75,6 +77,8 @@ class EngineClient:
         """Send ``request``; ``sink`` gets its outputs. Raises the error of ``fail_all`` once the engine is dead."""
         if self._failure is not None:
             raise self._failure.exception()
+        if len(self._submitted) >= REQUESTS_PER_FRAME and request.sample_index == 0:
+            self._flush()
         self._sinks[request.id] = sink
         self._submitted.append(request)
         self._flush_soon()

@@ -41,7 +41,7 @@ class Courier:
         return [_view(packed, start, tensor) for start, tensor in places]
 
     def send_rows(self, board: np.ndarray, places: Sequence[int], numbers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows of ``board`` (int32 [P, n]) at ``places`` as one tensor [R, n], and ``numbers`` (int64); to a GPU in one copy."""
+        """The rows of ``board`` (int32 [P, n]) at ``places``, one tensor [R, n], and ``numbers`` (int64); to a GPU in one copy."""
         if self._device.type == "cpu":
             return torch.from_numpy(board[places]), torch.tensor(numbers)
         size = len(places) * board.shape[1] * board.itemsize

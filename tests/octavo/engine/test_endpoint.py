@@ -170,7 +170,7 @@ def test_what_was_said_last_is_heard(path: str) -> None:
         endpoint, client, sink = Endpoint(path), EngineClient(path), Kept()
         for number in range(MANY):
             client.submit(make_request(number), sink)
-        ((name, _),) = await heard(endpoint, 1)
+        name, _ = (await heard(endpoint, 1))[0]
         for number in range(MANY):
             endpoint.send({name: told(number)})
         await asyncio.get_running_loop().run_in_executor(None, endpoint.close, 30)
@@ -215,3 +215,23 @@ def test_who_comes_when_the_engine_has_gone_waits_for_the_reason(path: str) -> N
         client.close()
 
     asyncio.run(main())
+
+
+def test_many_requests_of_one_turn_are_not_held_back_for_the_last_and_samples_stay_together(endpoint: Endpoint, path: str) -> None:
+    """To read a request takes long enough that the engine should begin with the first of many meanwhile."""
+
+    async def submit_and_hear() -> list[list[int]]:
+        client = EngineClient(path)
+        for number in range(10):
+            for sample in range(3):
+                client.submit(make_request(10 * number + sample, sample_index=sample), Kept())
+        early = [command for _, command in hear(endpoint, 1)]  # the loop has not turned
+        later = list[EngineCommand]()
+        while sum(len(command.requests) for command in [*early, *later] if isinstance(command, Submit)) < 30:
+            later += [command for _, command in await heard(endpoint, 1)]
+        client.close()
+        return [[request.id for request in command.requests] for command in [*early, *later] if isinstance(command, Submit)]
+
+    groups = asyncio.run(submit_and_hear())
+    assert [number for group in groups for number in group] == [10 * number + sample for number in range(10) for sample in range(3)]
+    assert all(group[0] % 10 == 0 and group[-1] % 10 == 2 for group in groups), "samples of a request are torn apart"
