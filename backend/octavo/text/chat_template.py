@@ -3,6 +3,7 @@
 The source comes from the model's own files, never from a request. It is rendered in another process. Messages are plain JSON.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from octavo.text.rendering import Renderer, template_helper
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # What a template is told by a name of its own, and no request can call anything else.
 RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", *SPECIAL_TOKENS})
+# How a template asks whether a message has content: ``message['content'] is none``, ``m.content != None``.
+_ASKS_FOR_CONTENT = re.compile(r"""\bcontent\b['")\]]*\s*(?:\bis(?:\s+not)?\s+|[!=]=\s*)none\b""", re.IGNORECASE)
 _END_OF_FINAL_MESSAGE = "OCTAVO-END-OF-FINAL-MESSAGE "
 
 
@@ -28,6 +31,7 @@ class ChatTemplate:
         self.source = source
         self._special_tokens = dict(special_tokens)
         self._knows_developers = "developer" in source
+        self._asks_for_content = _ASKS_FOR_CONTENT.search(source) is not None
         self._renderer = Renderer(source, helper or template_helper())
 
     def start(self) -> None:
@@ -43,16 +47,23 @@ class ChatTemplate:
         prompt. Raises ``InvalidRequest`` if the template refuses, or takes too much time or memory. Thread-safe.
         """
         told = {"tools": None, "documents": None, "add_generation_prompt": not continue_final_message, **(variables or {})}
-        messages = [self._addressed(message) for message in messages]
+        messages = [self._adapted(message) for message in messages]
         if continue_final_message:
             messages[-1] = messages[-1] | {"content": (messages[-1]["content"] or "") + _END_OF_FINAL_MESSAGE}
         text = self._renderer.render(told | self._special_tokens | {"messages": messages})
         return _up_to_final_message(text) if continue_final_message else text
 
-    def _addressed(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Developers speak to templates that do not know them as the system does, as OpenAI's clients expect."""
-        known = self._knows_developers or message.get("role") != "developer"
-        return message if known else message | {"role": "system"}
+    def _adapted(self, message: dict[str, Any]) -> dict[str, Any]:
+        """What OpenAI's clients send as the template can read it.
+
+        Developers speak to templates that do not know them as the system does. No content, as beside calls, is an empty text to
+        those that do not ask: they would fail, or write "None".
+        """
+        if not self._knows_developers and message.get("role") == "developer":
+            message = message | {"role": "system"}
+        if not self._asks_for_content and message.get("content") is None:
+            message = message | {"content": ""}
+        return message
 
 
 def _up_to_final_message(text: str) -> str:

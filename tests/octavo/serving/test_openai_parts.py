@@ -31,6 +31,8 @@ SPELLING = """
         {{- call.function.name + ':' + call.function.arguments.city + ';' }}
     {%- endfor %}
 {%- endfor %}"""
+# Like those of many small models, which know of no calls.
+CONCATENATING = "{% for message in messages %}{{ '<' + message.role + '>' + message.content + ';' }}{% endfor %}"
 WEATHER: dict[str, Any] = {
     "name": "get_weather",
     "description": "The weather in a city.",
@@ -69,6 +71,8 @@ def scripted(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Iterat
     write("told", ECHO + "{# <tool_call> <think> #}{% if opened %}<think>{% endif %}")
     write("plain", ECHO + "{# <tool_call> <think> #}", tool_call_parser="", reasoning_parser="")
     write("spelling", SPELLING)
+    write("concatenating", CONCATENATING)
+    write("asking", CONCATENATING.replace("message.content +", "('nothing' if message.content is none else message.content) +"))
     with running(folder / "repository", log=folder / "server.log", programs=Programs(engine="scripted_engine")) as server:
         yield server
     assert "Internal error" not in (folder / "server.log").read_text()
@@ -282,6 +286,13 @@ def test_calls_and_their_results_reach_the_template(scripted: Server, client: Op
     assert respond(client, "spelling", items).output_text == shown
     said = [*items[:2], {"role": "assistant", "content": "Well."}, *items[2:]]
     assert respond(client, "spelling", said).output_text == shown.replace("get", "Well.get")
+
+
+def test_a_message_without_content_is_empty_to_a_template_that_does_not_ask(scripted: Server) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": PARIS}}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "Rain"}]
+    assert spelled(scripted, model="concatenating", messages=messages) == "<assistant>;<tool>Rain;"
+    assert spelled(scripted, model="asking", messages=messages) == "<assistant>nothing;<tool>Rain;"
 
 
 def test_what_was_answered_can_be_sent_back(client: OpenAI) -> None:
