@@ -23,11 +23,10 @@ def batch(
     from octavo.offline.batch_files import BatchFiles
 
     with plain_errors(), closing(BatchFiles(requests, answers)) as files:
+        refused = files.refused
         if files.answered < files.total:
             with loaded(model, settings, "octavo batch") as (thread, names):
-                refused = _run(files, thread, names)
-        else:
-            refused = 0
+                refused += _run(files, thread, names)
     before = f", {files.answered} of them before" if files.answered else ""
     typer.echo(f"{files.total} requests answered{before}; {refused} could not be served.", err=True)
 

@@ -18,7 +18,10 @@ class Line(NamedTuple):
 
 
 class BatchFiles:
-    """Both files, open. A line is written whole or cut off by the next run, so none is lost or answered twice."""
+    """Both files, open. A line is written whole or cut off by the next run, so none is lost or answered twice.
+
+    ``total``: how many requests there are. ``refused``: how many lines had an answer at the start that is an error.
+    """
 
     def __init__(self, requests: Path, answers: Path) -> None:
         """Open them, and see what has been answered. Raises ``InvalidRequest``."""
@@ -30,6 +33,7 @@ class BatchFiles:
             fcntl.flock(self._answers, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InvalidRequest(f"Another run writes its answers to '{answers.name}'.") from None
+        self.refused = 0
         self._answered, whole = self._read_answers(answers.name)
         self.total = self._check(answers.name)
         # What the last run could not finish writing; only now is it certain that the file is ours.
@@ -70,6 +74,7 @@ class BatchFiles:
                 if content.endswith(b"\n"):
                     key = read_key(content)
                     answered[key.number] = key.custom_id
+                    self.refused += not key.ok
                     whole += len(content)
                 else:
                     check_beginning(content)

@@ -78,6 +78,8 @@ def test_every_line_has_its_answer(snapshot: Path, tmp_path: Path) -> None:
     assert [choice["message"]["role"] for choice in chats["body"]["choices"]] == ["assistant"] * 2
     assert response["body"]["object"] == "response"
     assert named["alias"]["response"]["status_code"] == 200
+    again = batch(snapshot, tmp_path)
+    assert "11 requests answered, 11 of them before; 7 could not be served." in again.stderr
     refused = {name: named[name]["response"] for name in ("long", "typo", "stream", "other", "nowhere")}
     assert {name: answer["status_code"] for name, answer in refused.items()} == {
         "long": 400, "typo": 400, "stream": 400, "other": 404, "nowhere": 404,

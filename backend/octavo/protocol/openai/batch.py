@@ -11,6 +11,7 @@ import msgspec
 from octavo.errors import InvalidRequest
 
 _ID = re.compile(r"batch_req_([0-9]+)")
+_OK = 200
 _START = b'{"id":"batch_req_'
 
 
@@ -23,11 +24,21 @@ class BatchCall(msgspec.Struct):
     method: str = "POST"
 
 
+class _Status(msgspec.Struct):
+    status_code: int
+
+
 class AnswerKey(msgspec.Struct):
-    """What tells whose answer a line is."""
+    """What tells whose answer a line is, and of which kind."""
 
     id: str
     custom_id: str | None
+    response: _Status | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request was served."""
+        return self.response is not None and self.response.status_code == _OK
 
     @property
     def number(self) -> int:
@@ -72,7 +83,7 @@ def read_call(line: bytes) -> BatchCall:
 
 
 def read_key(line: bytes) -> AnswerKey:
-    """Whose answer ``line`` is. Raises ``ValueError`` if it is none of ours."""
+    """Whose and what answer ``line`` is. Raises ``ValueError`` if it is none of ours."""
     return _key.decode(line)
 
 
