@@ -226,6 +226,8 @@ def test_a_request_id_comes_back(server: Server) -> None:
     for unusable in ("x" * 300, "\xe4", ""):
         made = post(server, CHAT, {}, {"X-Request-Id": unusable}).headers["x-request-id"]
         assert re.fullmatch(r"[0-9a-f]{32}", made)
+    foreign = post(server, CHAT, chat_body(), {"X-Request-Id": "mine", "Origin": "https://evil.example"})
+    assert (foreign.status, foreign.headers["x-request-id"]) == (403, "mine")
     assert "x-request-id" not in call(server, "GET", "/v2/health/live").headers
 
 

@@ -43,9 +43,9 @@ def http_app(setup: FrontEndSetup, models: Models, link: Link, traffic: Traffic)
         routes += page_routes(link)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_such_route})
     app.router.redirect_slashes = False
-    guarded_app = with_request_ids(reporting_load(guarded(app, gate, _refusal), app, link))
+    guarded_app = reporting_load(guarded(app, gate, _refusal), app, link)
     origins = setup.http_cors_origins
-    return _counted(from_known_origins(_shared(guarded_app, origins), origins, _refusal), traffic)
+    return _counted(with_request_ids(from_known_origins(_shared(guarded_app, origins), origins, _refusal)), traffic)
 
 
 def http_routes(models: Models, link: Link, gate: Gate, limit: int, max_unread: int) -> list[Route]:
