@@ -32,6 +32,11 @@ NONSENSE = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type
 TOKENIZE = "/v1/tokenize"
 
 
+def allowed(mode: str, *names: Any) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def demanding(parameters: dict[str, Any]) -> dict[str, Any]:
     """A body that has a tool of these parameters called."""
     tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
@@ -98,7 +103,14 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (CHAT, chat_body(tool_choice="required"), "tool_choice", "invalid_value", "'auto' or 'none' without tools"),
     (CHAT, chat_body(tool_choice="sometimes"), "tool_choice", "invalid_value", "got 'sometimes'"),
     (CHAT, chat_body(tools=TOOL, tool_choice={"type": "function", "name": "g"}), "tool_choice", "invalid_value", "name one of"),
-    (CHAT, chat_body(tools=TOOL, tool_choice={"type": "allowed_tools"}), "tool_choice", "unsupported_value", "other kinds"),
+    (CHAT, chat_body(tools=TOOL, tool_choice={"type": "custom"}), "tool_choice", "unsupported_value", "other kinds"),
+    (CHAT, chat_body(tools=TOOL, tool_choice={"type": "allowed_tools"}), "tool_choice", "invalid_value", "must have a mode"),
+    (CHAT, chat_body(tools=TOOL, tool_choice=allowed("sometimes", "f")), "tool_choice", "invalid_value", "must have a mode"),
+    (CHAT, chat_body(tools=TOOL, tool_choice=allowed("auto")), "tool_choice", "invalid_value", "1 to 1024 tools"),
+    (CHAT, chat_body(tools=TOOL, tool_choice=allowed("auto", "g")), "tool_choice", "invalid_value", "name one of"),
+    (CHAT, chat_body(tools=TOOL, tool_choice=allowed("auto", [])), "tool_choice", "invalid_value", "name one of"),
+    (CHAT, chat_body(tools=TOOL, tool_choice=allowed("auto", *"f" * 1025)), "tool_choice", "invalid_value", "1 to 1024 tools"),
+    (CHAT, chat_body(tool_choice=allowed("auto", "g")), "tool_choice", "invalid_value", "without tools"),
     (CHAT, demanding({"type": "object", "properties": {"a": {"type": "nonsense"}}}), "tools", "invalid_value", "can be followed"),
     (CHAT, demanding({"type": "array"}), "tools", "invalid_value", "whose type is 'object'"),
     (CHAT, demanding({"description": "x" * 70_000}), "tools", "invalid_value", "these tools follow must have at most 65536 bytes"),

@@ -135,6 +135,12 @@ def test_parallel_calls_are_left_out_unless_they_are_welcome(client: OpenAI) -> 
     assert {call.index for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()} == {0}
 
 
+def test_allowed_tools_may_be_called(client: OpenAI) -> None:
+    choice: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": TOOLS}}
+    (message,) = [choice.message for choice in ask(client, "hermes", CALLS["hermes"], tools=TOOLS, tool_choice=choice).choices]
+    assert called(message.tool_calls) == [("get_weather", PARIS), ("get_weather", ROME)]
+
+
 def test_without_tools_or_with_none_of_them_an_answer_is_text(client: OpenAI) -> None:
     for more in ({}, {"tools": TOOLS, "tool_choice": "none"}, {"tools": []}):
         (choice,) = ask(client, "hermes", CALLS["hermes"], **more).choices

@@ -79,6 +79,20 @@ def test_a_response_with_a_call_that_must_be_made(client: OpenAI) -> None:
     check(call.name, call.arguments)
 
 
+@pytest.mark.parametrize("name", ["get_weather", "now"])
+def test_only_tools_that_are_allowed_are_called(client: OpenAI, name: str) -> None:
+    flat: Any = [{"type": "function", "strict": None, **tool["function"]} for tool in TOOLS]
+    for seed in range(2):
+        choice: Any = {"mode": "required", "tools": [{"type": "function", "function": {"name": name}}]}
+        whole = ask(client, tool_choice={"type": "allowed_tools", "allowed_tools": choice}, seed=seed).choices[0]
+        assert whole.finish_reason == "tool_calls"
+        assert {call.function.name for call in whole.message.tool_calls} == {name}
+    choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": name}]}
+    response = client.responses.create(model="tiny", input="Hi", tools=flat, tool_choice=choice, max_output_tokens=300)
+    assert {call.name for call in response.output} == {name}
+    assert response.tool_choice.to_dict() == choice
+
+
 def test_the_form_of_a_response(client: OpenAI) -> None:
     form: Any = {"format": {"type": "json_schema", "name": "trip", "schema": PARAMETERS, "strict": True}}
     response = client.responses.create(model="tiny", input="Hi", text=form, max_output_tokens=300)

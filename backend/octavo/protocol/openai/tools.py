@@ -17,7 +17,7 @@ from octavo.text.tools.llama import LlamaJson
 MAX_TOOLS = 1024
 MAX_TOOLS_BYTES = 1 << 18  # whoever reads them holds up everybody
 _NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
-_HOW = "'none', 'auto', 'required' or the name of a function"
+_HOW = "'none', 'auto', 'required', the name of a function or allowed_tools"
 
 
 class _Function(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -105,6 +105,8 @@ def read_tools(tools: list[dict[str, Any]] | None, choice: str | dict[str, Any] 
     names = [function.name for function in functions]
     if len(set(names)) < len(names):
         raise FieldError("tools must have names that differ.", "tools", "invalid_value")
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        functions, choice = _allowed(functions, choice.get("allowed_tools", choice))
     mode, name = _chosen(choice)
     if mode is Mode.REQUIRED and (not functions or name not in (None, *names)):
         text = "tool_choice must be 'auto' or 'none' without tools." if not functions else "tool_choice must name one of the tools."
@@ -132,6 +134,27 @@ def _function(tool: dict[str, Any], place: str) -> _Function:
     return function
 
 
+def _allowed(functions: list[_Function], choice: Any) -> tuple[list[_Function], str]:
+    """Those of ``functions`` that a choice leaves, and how they are to be called."""
+    mode, tools = (choice.get("mode"), choice.get("tools")) if isinstance(choice, dict) else (None, None)
+    if mode not in ("auto", "required") or not isinstance(tools, list) or not 0 < len(tools) <= MAX_TOOLS:
+        text = f"tool_choice must have a mode, 'auto' or 'required', and 1 to {MAX_TOOLS} tools if its type is allowed_tools."
+        raise FieldError(text, "tool_choice", "invalid_value")
+    if not functions:
+        raise FieldError("tool_choice must be 'auto' or 'none' without tools.", "tool_choice", "invalid_value")
+    allowed = {_named(tool) for tool in tools}
+    if not allowed <= {function.name for function in functions}:
+        raise FieldError("tool_choice must name one of the tools.", "tool_choice", "invalid_value")
+    return [function for function in functions if function.name in allowed], mode
+
+
+def _named(choice: Any) -> str | None:
+    """What a choice calls a function, in the words of either route; None if it is no choice of one."""
+    named = choice.get("function", choice) if isinstance(choice, dict) and choice.get("type") == "function" else None
+    name = named.get("name") if isinstance(named, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def _chosen(choice: str | dict[str, Any] | None) -> tuple[Mode, str | None]:
     if choice is None:
         return Mode.AUTO, None
@@ -140,9 +163,8 @@ def _chosen(choice: str | dict[str, Any] | None) -> tuple[Mode, str | None]:
         if mode is None:
             raise FieldError(f"tool_choice must be {_HOW}, got '{shown(choice)}'.", "tool_choice", "invalid_value")
         return mode, None
-    named = choice.get("function", choice)
-    name = named.get("name") if isinstance(named, dict) else None
-    if choice.get("type") != "function" or not isinstance(name, str):
+    name = _named(choice)
+    if name is None:
         raise FieldError(f"tool_choice must be {_HOW}; other kinds are not supported.", "tool_choice", "unsupported_value")
     return Mode.REQUIRED, name
 
