@@ -140,11 +140,27 @@ def test_log_probabilities_of_the_answer(client: OpenAI) -> None:
     for token, logprob, top in zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True):
         assert top[token] == logprob == max(top.values()) <= 0
         assert 1 <= len(top) <= 2
-    lengths = [len(token) for token in told.tokens]
-    assert told.text_offset == [sum(lengths[:place]) for place in range(8)]
+    for token, offset in zip(told.tokens, told.text_offset, strict=True):
+        assert "\ufffd" in token or choice.text.startswith(token, offset)
     named = ask(client, logprobs=0, extra={"return_tokens_as_token_ids": True}).choices[0].logprobs
     assert named.tokens == [f"token_id:{token_id}" for token_id in choice.token_ids]
     assert [list(top) for top in named.top_logprobs] == [[token] for token in named.tokens]
+
+
+@pytest.mark.parametrize(("echo", "offsets"), [(False, [0, 0, 1, 1, 1, 2, 3, 3]), (True, [0, 1, 1, 2, 3, 3, 4, 4, 4, 5, 6, 6])])
+@pytest.mark.parametrize("as_ids", [False, True])
+def test_offsets_are_those_of_the_characters_that_tokens_are_parts_of(
+    client: OpenAI, echo: bool, offsets: list[int], as_ids: bool
+) -> None:
+    """The tiny model has a token for each byte."""
+    extra = {"structured_outputs": {"choice": ["é€xé"]}, "ignore_eos": False, "return_tokens_as_token_ids": as_ids}
+    asked: dict[str, Any] = {"prompt": "aéb", "max_tokens": 30, "logprobs": 0, "echo": echo, "extra": extra}
+    whole = ask(client, **asked).choices[0]
+    assert whole.text == "aéb" * echo + "é€xé"
+    assert whole.logprobs.text_offset[: len(offsets)] == offsets
+    told = [chunk.choices[0].logprobs for chunk in ask(client, **asked, stream=True) if chunk.choices[0].logprobs]
+    assert [offset for one in told for offset in one.text_offset] == whole.logprobs.text_offset
+    assert [token for one in told for token in one.tokens] == whole.logprobs.tokens
 
 
 @pytest.mark.parametrize("max_tokens", [0, 4])

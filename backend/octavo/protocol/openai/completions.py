@@ -10,7 +10,7 @@ from octavo.errors import OctavoError
 from octavo.protocol.openai.body import decode
 from octavo.protocol.openai.errors import FieldError, error_body
 from octavo.protocol.openai.fields import NOTHING, Completing
-from octavo.protocol.openai.logprobs import PromptLogprob, Speller, TextLogprobs
+from octavo.protocol.openai.logprobs import Offsets, PromptLogprob, Speller, TextLogprobs
 from octavo.protocol.openai.sse import BLANK, DONE, TextEvent, event
 from octavo.protocol.openai.usage import Usage
 from octavo.text.answer_format import AnswerFormat
@@ -123,7 +123,8 @@ class CompletionAnswer:
         self._begun: set[int] = set()
         self._ended: set[int] = set()
         self._held: dict[int, SampleDelta] = {}
-        self._lengths: dict[int, int] = {}
+        self._offsets: dict[int, Offsets] = {}
+        self._skips_special_tokens = body.skip_special_tokens is not False
         self._tokens = 0
         only_text = self._shows_answer and not (self._shows_logprobs or self._shows_ids or self._usage_always)
         self._further = TextEvent(self._event([_Choice(0, BLANK, None, None)], self._usage)) if body.stream and only_text else None
@@ -189,27 +190,32 @@ class CompletionAnswer:
     def _choice(self, index: int, sample: SampleDelta, prompt_token_ids: list[int]) -> _Choice:
         first = index not in self._begun
         self._begun.add(index)
-        text = sample.text
+        echo = ""
         if first and self._echoes:
             prompt = self._echoes[index // self._samples_of_each]
-            text = (prompt if isinstance(prompt, str) else self._tokenizer.decode(prompt_token_ids)) + text
+            echo = prompt if isinstance(prompt, str) else self._tokenizer.decode(prompt_token_ids)
         return _Choice(
             index,
-            text,
-            self._logprobs(index, text, sample, prompt_token_ids if first else []) if self._shows_logprobs else None,
+            echo + sample.text,
+            self._logprobs(index, echo, sample, prompt_token_ids if first else []) if self._shows_logprobs else None,
             sample.finish_reason,
             UNSET if sample.finish_reason is None else sample.stop_reason,
             sample.token_ids if self._shows_ids else UNSET,
             prompt_token_ids if self._shows_ids and first else UNSET,
         )
 
-    def _logprobs(self, index: int, text: str, sample: SampleDelta, before: list[int]) -> TextLogprobs:
-        """Of the tokens that ``text`` has; ``before``: those of the prompt, if the sample begins."""
-        echoed = zip(before, self._scored.get(index // self._samples_of_each, ()), strict=False) if self._echoes else ()
-        told = zip(sample.token_ids, sample.logprobs or (), strict=False)
-        offset = self._lengths.get(index, 0)
-        self._lengths[index] = offset + len(text)
-        return self._speller.texts([*echoed, *told], offset)
+    def _logprobs(self, index: int, echo: str, sample: SampleDelta, before: list[int]) -> TextLogprobs:
+        """Of the tokens of ``sample``; ``before``: those of the prompt, if it begins, which stand before it if there is an echo."""
+        if before:
+            self._offsets[index] = Offsets(self._tokenizer, self._skips_special_tokens, len(echo))
+        told: list[tuple[int, TokenLogprobs | None]] = [*zip(sample.token_ids, sample.logprobs or (), strict=False)]
+        offsets = [self._offsets[index].next(token_id) for token_id, _ in told]
+        if before and self._echoes:
+            prompt = index // self._samples_of_each
+            echoed = [*zip(before, self._scored.get(prompt, ()), strict=False)]
+            begins = Offsets(self._tokenizer, skip_special_tokens=isinstance(self._echoes[prompt], str))
+            told, offsets = [*echoed, *told], [*(begins.next(token_id) for token_id, _ in echoed), *offsets]
+        return self._speller.texts(told, offsets)
 
 
 def _joined(held: SampleDelta, new: SampleDelta) -> SampleDelta:

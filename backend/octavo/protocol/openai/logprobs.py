@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from octavo.engine.messages import TokenLogprobs
+from octavo.text.detokenizer import Detokenizer
 from octavo.text.tokenizer import Tokenizer
 
 # JSON has no infinity; OpenAI writes this for a token that is as good as impossible.
@@ -37,12 +38,29 @@ class ChatLogprobs(msgspec.Struct):
 
 
 class TextLogprobs(msgspec.Struct):
-    """Of a piece of a completion, one entry a token in each list; ``text_offset`` counts characters."""
+    """Of a piece of a completion, one entry a token in each list; ``text_offset``: see ``Offsets``."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
     top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
+
+
+class Offsets:
+    """Where the tokens of a text begin in it, in characters. One that goes on with a character begins where that does."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool, start: int = 0) -> None:
+        """The text begins at ``start``."""
+        self._whole_texts = tokenizer.whole_texts
+        self._detokenizer = Detokenizer(tokenizer, skip_special_tokens)
+        self._end = start
+
+    def next(self, token_id: int) -> int:
+        """Of one more token."""
+        begin, text = self._end, self._detokenizer.push(token_id)
+        self._end += len(text)
+        whole = self._whole_texts[token_id]
+        return self._end - len(whole) if text and whole is not None else begin  # behind a character that ends unfinished
 
 
 class PromptLogprob(msgspec.Struct):
@@ -72,16 +90,14 @@ class Speller(NamedTuple):
         chosen, *best = [self._top(*pair) for pair in zip(entry.token_ids, entry.logprobs, strict=True)]
         return TokenLogprob(chosen.token, chosen.logprob, chosen.bytes, best)
 
-    def texts(self, tokens: Iterable[tuple[int, TokenLogprobs | None]], offset: int) -> TextLogprobs:
-        """Of ``tokens``, the first of which stands ``offset`` characters behind the beginning; one without logprobs has null."""
+    def texts(self, tokens: Iterable[tuple[int, TokenLogprobs | None]], offsets: Iterable[int]) -> TextLogprobs:
+        """Of ``tokens``, which begin at ``offsets``; one without logprobs has null."""
         told = TextLogprobs([], [], [], [])
-        for token_id, entry in tokens:
-            text = self.text(token_id)
-            told.tokens.append(text)
+        for (token_id, entry), offset in zip(tokens, offsets, strict=True):
+            told.tokens.append(self.text(token_id))
             told.token_logprobs.append(None if entry is None else max(entry.logprobs[0], IMPOSSIBLE))
             told.top_logprobs.append(None if entry is None else self._by_text(entry))
             told.text_offset.append(offset)
-            offset += len(text)
         return told
 
     def prompt(self, entries: list[TokenLogprobs | None]) -> list[dict[int, PromptLogprob] | None]:
