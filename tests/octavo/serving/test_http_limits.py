@@ -130,6 +130,27 @@ def test_what_is_no_http_is_answered_or_hung_up_on(server: Server, data: bytes) 
     assert server.get("/v2/health/ready")[0] == 200
 
 
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upgrade_is_not_made_and_costs_no_body(server: Server, protocol: bytes, chunked: bool) -> None:
+    """As Java's client asks for HTTP/2 whenever it may."""
+    size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(BODY)
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\n%b\r\nHTTP2-Settings: AAEAAEAA\r\n" % (INFER.encode(), size)
+    asking = head + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %b\r\n\r\n" % protocol + sent
+    last = head + b"Connection: close\r\n\r\n" + sent
+    expected = post(server, INFER, BODY).body
+    said = raw(server, asking * 3 + last)
+    assert said.count(b"HTTP/1.1 200 ") == 4
+    assert said.count(expected) == 4
+    assert b"upgrade" not in said.lower()
+
+
+def test_tunnels_are_not_made(server: Server) -> None:
+    said = raw(server, b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n")
+    assert said.split(b" ")[1] in (b"400", b"404", b"405")
+
+
 def test_a_caller_that_vanishes_within_its_body(server: Server) -> None:
     import socket
 

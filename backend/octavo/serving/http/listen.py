@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn._types import ASGI3Application
@@ -35,6 +36,31 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Parser(httptools.HttpRequestParser):
+    """Uvicorn's, for ``LimitedProtocol``: a request that asks for another protocol is read again as one that does not.
+
+    The parser takes what follows such a header for that protocol's, and passes over the request's body.
+    """
+
+    def __init__(self, protocol: "LimitedProtocol") -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._protocol = protocol
+
+    def feed_data(self, data: Any) -> None:
+        """Read on."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                super().feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._protocol.upgrading:
+                    raise
+                rest = rest[upgrade.args[0] :]
+                super().feed_data(self._protocol.plain_header())
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Uvicorn's protocol with limits for a request's first line and header fields, which its parser lacks.
 
@@ -47,11 +73,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     Whoever answers hears that the client is gone, also while others wait behind it: uvicorn tells the newest request alone.
 
+    No request becomes one of another protocol: ``upgrading`` while one that asks for that is not yet read again without asking.
+
     Every request offers its ``Direct``; ``turn`` is that of the server's event loop.
     """
 
     max_header = 16 * 1024
     turn: Turn
+    upgrading = False
     _counted = 0
     _unread = 0
     _in_header = True
@@ -59,6 +88,11 @@ class LimitedProtocol(HttpToolsProtocol):
     _patience: asyncio.TimerHandle | None = None
     _probing: asyncio.TimerHandle | None = None
     _answering: RequestResponseCycle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Uvicorn calls."""
+        super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first header is waited for."""
@@ -98,9 +132,15 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused or (self._in_header and self._unread > self.max_header + _LARGEST_READ):
             self._refuse()
 
+    def plain_header(self) -> bytes:
+        """The header that has just been read, without the field that asks for another protocol."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
+
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._counted, self._unread, self._in_header = 0, 0, True
+        self._counted, self._unread, self._in_header, self.upgrading = 0, 0, True, False
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -115,7 +155,10 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The application is called, unless the header is refused."""
+        """The application is called, unless the header is refused or read again."""
+        self.upgrading = not self._refused and self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self.upgrading:
+            return
         self._in_header = False
         self._stop_waiting()
         if not self._refused:
@@ -129,7 +172,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole; the next one's header may follow."""
         self._unread, self._in_header = 0, True
-        if not self._refused:
+        if not self._refused and not self.upgrading:
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
