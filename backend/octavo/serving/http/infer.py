@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from octavo.errors import Draining, OctavoError
 from octavo.protocol.generate import GenerateCall, details_of, read_generate, write_generate
+from octavo.protocol.openai.sse import event
 from octavo.protocol.rest import HEADER_LENGTH, header_length, read_infer, write_infer
 from octavo.serving.http.body import chosen_encoding, deflated, read_body
 from octavo.serving.http.errors import error_json, status_of, visible
@@ -89,17 +90,13 @@ class _Events:
         self._call, self._answer, self._tokenizer = call, answer, tokenizer
 
     def piece(self, chunk: GenerateChunk) -> bytes:
-        return _event(_generated(self._call, self._answer, chunk, self._tokenizer))
+        return event(_generated(self._call, self._answer, chunk, self._tokenizer))
 
     def failure(self, error: OctavoError) -> bytes:
-        return _event(error_json(str(worded(error, self._answer.call.id))))
+        return event(error_json(str(worded(error, self._answer.call.id))))
 
     def refusal(self, error: OctavoError) -> Response:
         return Response(self.failure(error), status_of(error, "generate_stream"), media_type=EVENT_STREAM)
-
-
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
 
 
 def _generated(call: GenerateCall, answer: Answer, chunk: GenerateChunk, tokenizer: Tokenizer) -> bytes:
