@@ -152,6 +152,25 @@ def test_whoever_waits_for_a_helper_that_is_killed_is_served_by_the_next(server:
     assert waiting().json["text_output"] == "abd"
 
 
+def test_a_grammars_process_that_is_stopped_holds_up_nobody_else(server: Server) -> None:
+    before = grammar_processes(server)
+    body = generated(structured_outputs={"regex": "[1-9]{401}"}, stream=True, max_tokens=400)
+    stream = events(server, GENERATE + "_stream", body)
+    assert next(stream) == 200
+    said = [next(stream)["text_output"]]
+    numbers = {process.pid for process in before}
+    forked = [process for process in grammar_processes(server) if process.pid not in numbers]
+    (process,) = [process for process in forked if process.ppid() in numbers | {one.pid for one in forked}]
+    process.suspend()
+    try:
+        assert post(server, GENERATE, generated(max_tokens=20, ignore_eos=True)).status == 200
+        assert post(server, GENERATE, generated(structured_outputs={"regex": "abe"})).json["text_output"] == "abe"
+    finally:
+        process.resume()
+    said += [one["text_output"] for one in stream]
+    assert re.fullmatch("[1-9]{400}", "".join(said))
+
+
 def grammar_processes(server: Server) -> list[psutil.Process]:
     return [child for child in psutil.Process(server.process.pid).children(recursive=True) if child.name() == "octavo-grammar"]
 
