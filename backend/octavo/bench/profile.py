@@ -21,6 +21,7 @@ from octavo.bench.machine import describe
 from octavo.bench.prompts import random_prompts
 from octavo.bench.results import Line, Profile
 from octavo.config import EngineConfig
+from octavo.errors import Unsupported
 from octavo.models.loader import DTYPES
 from octavo.models.shape import ModelShape
 from octavo.runtime.device import resolve_device
@@ -49,10 +50,10 @@ class Weights(NamedTuple):
 
 
 def run(config: EngineConfig, shape: ModelShape, rows: int, input_len: int) -> Profile:
-    """Load, and profile decode steps of ``rows`` requests with ``input_len`` tokens in. ``RuntimeError`` without a GPU."""
+    """Load, and profile decode steps of ``rows`` requests with ``input_len`` tokens in. ``Unsupported`` without a GPU."""
     device = resolve_device(config.device)
     if device.type != "cuda":
-        raise RuntimeError("A profile needs a GPU: on a CPU there are no kernels to see.")
+        raise Unsupported("A profile needs a GPU: on a CPU there are no kernels to see.")
     engine = InProcessEngine(config)
     copy = measure(device, torch.bfloat16).copy
     all_decode(engine, rows, input_len)
@@ -67,7 +68,7 @@ def run(config: EngineConfig, shape: ModelShape, rows: int, input_len: int) -> P
 def all_decode(engine: InProcessEngine, rows: int, input_len: int) -> None:
     """Submit ``rows`` requests of ``input_len`` tokens, and step until all of them decode and the steps have settled.
 
-    They go on for as long as there is room, as the first of them decode long before the last. ``RuntimeError`` if some cannot.
+    They go on for as long as there is room, as the first of them decode long before the last. ``Unsupported`` if some cannot.
     """
     info, config = engine.core.info, engine.config
     longest = min(info.max_model_len, info.num_pages * info.page_size)
@@ -82,15 +83,15 @@ def all_decode(engine: InProcessEngine, rows: int, input_len: int) -> None:
 
 
 def _step(engine: InProcessEngine, rows: int) -> list[int]:
-    """One step, see ``InProcessEngine``; ``RuntimeError`` if any of ``rows`` requests had to start over or is over."""
+    """One step, see ``InProcessEngine``; ``Unsupported`` if any of ``rows`` requests had to start over or is over."""
     made, stats = engine.step(), engine.core.scheduler.stats()
     if stats.preemptions or stats.running + stats.waiting < rows:
         raise _too_many(rows)
     return made
 
 
-def _too_many(rows: int) -> RuntimeError:
-    return RuntimeError(
+def _too_many(rows: int) -> Unsupported:
+    return Unsupported(
         f"{rows} requests do not decode at once for {STEPS} steps: ask for fewer or shorter ones, or raise max_num_seqs, "
         "max_num_batched_tokens or the KV cache."
     )
@@ -125,13 +126,13 @@ def weights_of(shape: ModelShape, rows: int, context: int, itemsize: int) -> Wei
 def lines_of(kernels: list[Kernel], num_layers: int, weights: Weights) -> list[Line]:
     """The kernels of one of ``STEPS`` steps, averaged over the steps that are alike and over the layers.
 
-    Others have more kernels than most, for rows that come to a new page. ``RuntimeError`` if there are no steps that are alike.
+    Others have more kernels than most, for rows that come to a new page. ``Unsupported`` if there are no steps that are alike.
     """
     names = [kernel.name for kernel in kernels]
     steps = _steps(names)
     alike, count = Counter(tuple(names[step]) for step in steps).most_common(1)[0] if steps else ((), 0)
     if count < _FEWEST:
-        raise RuntimeError("The kernels of the steps do not recur; were these decode steps?")
+        raise Unsupported("The kernels of the steps do not recur; were these decode steps?")
     ends = [kernel.end for kernel in kernels]
     firsts = [step.start for step in steps if tuple(names[step]) == alike]
     costs = [sum(ends[first + place] - ends[first + place - 1] for first in firsts) / count for place in range(len(alike))]
@@ -173,4 +174,4 @@ def _layers(names: list[str], num_layers: int) -> tuple[int, int]:
         for start in range(len(names) - width * num_layers + 1):
             if names[start : start + width * num_layers] == names[start : start + width] * num_layers:
                 return start, width
-    raise RuntimeError("The kernels of a step do not recur once for each layer.")
+    raise Unsupported("The kernels of a step do not recur once for each layer.")

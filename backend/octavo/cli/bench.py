@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octavo.cli.local import REPOSITORY, parsed_settings
+from octavo.cli.local import REPOSITORY, parsed_settings, plain_errors
 from octavo.repository.settings import LoadFormat
 
 if TYPE_CHECKING:
@@ -192,8 +192,9 @@ def profile(
     from octavo.bench.tables import profile_table
 
     limits = {"max_num_seqs": rows, "max_num_batched_tokens": BATCHED_TOKENS}
-    config, shape = resolve_model(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
-    result = run(config, shape, rows, input_len)
+    with plain_errors():
+        config, shape = resolve_model(model, {"load_format": load_format, "device": device, **limits, **parsed_settings(settings)})
+        result = run(config, shape, rows, input_len)
     write(result, json)
     typer.echo(profile_table(result))
 

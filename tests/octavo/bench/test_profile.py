@@ -8,6 +8,7 @@ from octavo.bench.engine import InProcessEngine
 from octavo.bench.profile import STEPS, Kernel, Weights, all_decode, lines_of
 from octavo.config import EngineConfig, WeightsFormat
 from octavo.engine.scheduler import Scheduler
+from octavo.errors import Unsupported
 
 LAYER = [("gemv", 4), ("rope", 1), ("paged_decode", 2), ("gemv", 2), ("gemv", 8), ("gemv", 4)]
 STEP = [("embed", 1), *LAYER, *LAYER, *LAYER, ("gemv", 20), ("argmax", 3), ("copy", 1), ("add", 2), ("copy", 1)]
@@ -61,7 +62,7 @@ def test_most_steps_come_to_a_new_page() -> None:
     ],
 )
 def test_kernels_without_order(steps: list[list[tuple[str, int]]]) -> None:
-    with pytest.raises(RuntimeError, match="do not recur"):
+    with pytest.raises(Unsupported, match="do not recur"):
         lines_of(kernels(*steps), 3, WEIGHTS)
 
 
@@ -98,5 +99,5 @@ def test_all_that_is_profiled_decodes(config: EngineConfig, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("rows", "input_len"), [(41, 10), (2, 250), (40, 150)], ids=["rows", "length", "cache"])
 def test_more_than_can_decode_at_once_is_refused(config: EngineConfig, rows: int, input_len: int) -> None:
-    with pytest.raises(RuntimeError, match=f"{rows} requests do not decode at once for {STEPS} steps"):
+    with pytest.raises(Unsupported, match=f"{rows} requests do not decode at once for {STEPS} steps"):
         all_decode(InProcessEngine(config), rows, input_len)

@@ -99,3 +99,9 @@ def test_offline_refuses_what_it_cannot_run(config_only: Path, phases: str, why:
     done = CliRunner().invoke(app, ["bench", "offline", str(config_only), "--load-format=dummy", f"--phases={phases}"])
     assert done.exit_code == 2
     assert why in " ".join(done.output.replace("│", " ").split())
+
+
+def test_a_profile_without_a_gpu_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    write_snapshot(tmp_path / "tiny")
+    done = CliRunner().invoke(app, ["bench", "profile", str(tmp_path / "tiny"), "--device=cpu"])
+    assert (done.exit_code, done.output) == (1, "Error: A profile needs a GPU: on a CPU there are no kernels to see.\n")
