@@ -8,11 +8,13 @@ import json
 import queue
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+LONG, EARLY = 5e-3, 3e-4
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
@@ -62,14 +64,26 @@ class TritonPythonModel:
 
     def _steps(self) -> None:
         answers: list[Answer] = []
+        Path(f"/proc/{threading.get_native_id()}/timerslack_ns").write_text("1")  # as our own source's
         while True:
             if not answers:
                 answers.append(self._arrived.get())
             while not self._arrived.empty():
                 answers.append(self._arrived.get())
-            time.sleep(max(0.0, min(answer.due for answer in answers) - time.monotonic()))
+            _sleep_until(min(answer.due for answer in answers))
             now = time.monotonic()
             answers = [answer for answer in answers if answer.due > now or answer.send()]
+
+
+def _sleep_until(due: float) -> None:
+    """As our own source does."""
+    left = due - time.monotonic()
+    if left > LONG:
+        time.sleep(left - EARLY)
+        while time.monotonic() < due:
+            pass
+    elif left > 0:
+        time.sleep(left)
 
 
 def _send_all(answer: Answer) -> None:
