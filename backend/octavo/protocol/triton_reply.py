@@ -63,6 +63,7 @@ class TritonReply:
         self._varying = [(place, name) for place, name in enumerate(call.outputs) if name in _VARYING]
         outputs = b"" if self._varying else pb.ModelInferResponse(outputs=self._head.outputs).SerializeToString()
         self._starts = {final: _start_of(self._head, final) + outputs for final in (False, True)}
+        self._heads: dict[tuple[bool, int], bytes] = {}  # of messages of one text, by whether they are final and its length
         self._text_alone = list(call.outputs) == ["text_output"] and prompts * request.sampling.n == 1
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
@@ -73,20 +74,26 @@ class TritonReply:
 
     def streamed(self, chunk: GenerateChunk) -> bytes:
         """One message of a stream, a serialized ``ModelStreamInferResponse``."""
-        start = self._starts[chunk.final]
         if self._text_alone and not self._prefixes:  # what nearly every message is
             text = chunk.samples[0].text.encode()
-            length = len(text)
-            response = start + _RAW_CONTENTS + varint(length + _LENGTH.size) + _LENGTH.pack(length) + text
-        else:
-            parts = [start]
-            if self._varying:
-                parts.append(self._described(chunk))
-            for name in self._call.outputs:
-                output = self._output(name, chunk)
-                parts += (_RAW_CONTENTS, varint(len(output)), output)
-            response = b"".join(parts)
+            kind = chunk.final, len(text)
+            head = self._heads.get(kind)
+            if head is None:
+                head = self._heads[kind] = self._head_of(*kind)
+            return head + text
+        parts = [self._starts[chunk.final]]
+        if self._varying:
+            parts.append(self._described(chunk))
+        for name in self._call.outputs:
+            output = self._output(name, chunk)
+            parts += (_RAW_CONTENTS, varint(len(output)), output)
+        response = b"".join(parts)
         return _INFER_RESPONSE + varint(len(response)) + response
+
+    def _head_of(self, final: bool, length: int) -> bytes:
+        """What stands before a text of ``length`` bytes, which is all that a message brings."""
+        start = self._starts[final] + _RAW_CONTENTS + varint(length + _LENGTH.size) + _LENGTH.pack(length)
+        return _INFER_RESPONSE + varint(len(start) + length) + start
 
     def _described(self, chunk: GenerateChunk) -> bytes:
         """The field ``outputs``, which changes with the number of tokens alone."""

@@ -20,6 +20,7 @@ from octavo.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 NANOSECONDS = 1_000_000_000
+COUNTED_AFTER = 0.1  # seconds, at most
 _REASONS = {
     ErrorKind.CANCELLED: FailureReason.CANCELED,
     ErrorKind.OVERLOADED: FailureReason.REJECTED,
@@ -67,8 +68,11 @@ class _Progress:
         if began is None:
             began = (generation.submitted_at or generation.arrived_at) + (generation.queue_seconds or 0.0)
         text = made - self.responded_output
-        compute = max(0.0, now - began - text)
-        place, error = counters.response(self.responses), generation.error
+        compute = now - began - text
+        if compute < 0:  # text may be made while the engine is at work
+            compute = 0.0
+        number, responses, error = self.responses, counters.responses, generation.error
+        place = responses[number] if number < len(responses) else counters.response(number)
         if error is None:
             place.success += 1
             place.compute += compute
@@ -80,7 +84,7 @@ class _Progress:
             place.fail += 1
             place.failed_compute += compute
             place.failed_text += text
-        self.responses += 1
+        self.responses = number + 1
         self.responded_at, self.responded_output = now, made
 
 
@@ -102,6 +106,7 @@ class ServedEngine(Observer):
         self._open: dict[Generation, _Progress] = {}
         self._loop = asyncio.get_running_loop()
         self._gaps: list[float] = []  # seconds before each token that is not counted yet
+        self._counting = False
         self._released: Callable[[], None] | None = None
 
     def generate(self, request: GenerateRequest, arrival: Arrival, backlog: Backlog) -> Generation:
@@ -160,13 +165,18 @@ class ServedEngine(Observer):
             counters.time_to_first_token.observe(seconds)
 
     def next_tokens(self, seconds: float, count: int) -> None:
-        """Count tokens that came together as if they had come one after the other; all of a turn of the loop at once."""
-        if not self._gaps:
-            self._loop.call_soon(self._count_gaps)
+        """Count tokens that came together as if they had come one after the other; many at once, while nobody waits for them."""
+        if not self._counting:
+            self._counting = True
+            self._loop.call_later(COUNTED_AFTER, self._count_soon)
         if count == 1:
             self._gaps.append(seconds)
         else:
             self._gaps += [seconds / count] * count
+
+    def _count_soon(self) -> None:
+        self._counting = False
+        self._count_gaps()
 
     def _count_gaps(self) -> None:
         gaps, self._gaps = self._gaps, []
@@ -182,6 +192,7 @@ class ServedEngine(Observer):
 
     def finished(self, generation: Generation) -> None:
         """Count the request as a whole, and its last piece."""
+        self._count_gaps()
         counters = self._counters()
         progress = self._open.pop(generation, None) or _Progress(Arrival(generation.arrived_at))
         assert generation.finished_at is not None

@@ -243,7 +243,7 @@ class Generation:
             sample.add_token(token_id)
             self._observer.next_tokens(now - before, 1)
             self.output_seconds += time.monotonic() - now
-            if self._streamed:
+            if self._streamed and not self._fresh:
                 self._tell()
         except Exception as error:
             self._break(error)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 
 from octavo.errors import Draining, OctavoError
 from octavo.protocol.triton_reply import is_rejection, stream_error
@@ -25,14 +24,20 @@ class OpenRequest:
     ``in_line``: whether the stream will look for its next message without being told. ``ended``: its last was taken.
     """
 
-    __slots__ = ("answer", "ended", "error", "id", "in_line", "model")
+    __slots__ = ("_stream", "answer", "ended", "error", "id", "in_line", "model")
 
-    def __init__(self) -> None:
+    def __init__(self, stream: "InferStream") -> None:
         """Nothing is known of it yet."""
+        self._stream = stream
         self.id = self.model = ""
         self.answer: Answer | None = None
         self.error: Exception | None = None
         self.in_line = self.ended = False
+
+    def hear(self) -> None:
+        """There may be a message of it."""
+        if not self.in_line:
+            self._stream.line_up(self)
 
     def close(self) -> None:
         """Nobody wants the rest."""
@@ -91,16 +96,16 @@ class InferStream:
 
     def receive(self, message: bytes) -> None:
         """Begin a request."""
-        request = OpenRequest()
+        request = OpenRequest(self)
         self._open.add(request)
         try:
             parsed = parse(pb.ModelInferRequest, message)
             request.id, request.model = parsed.id, parsed.model_name
             request.answer = self._service.begin(parsed, unary=False, backlog=self._backlog, headers=self._call.header)
-            request.answer.generation.listen(partial(self._hear, request))
+            request.answer.generation.listen(request.hear)
         except Exception as error:
             request.error = error
-        self._hear(request)
+        request.hear()
         if len(self._open) >= self._limit:
             self._paused = True
             self._call.pause()
@@ -128,9 +133,9 @@ class InferStream:
         self._open.clear()
         self._closed(self)
 
-    def _hear(self, request: OpenRequest) -> None:
-        """There may be a message of ``request``."""
-        if not (request.in_line or self._over):
+    def line_up(self, request: OpenRequest) -> None:
+        """There may be a message of ``request``, which is not in line yet."""
+        if not self._over:
             request.in_line = True
             self._line.append(request)
             if not self._due:
