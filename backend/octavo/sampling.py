@@ -88,12 +88,13 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
     trace_decode_token_ids: list[int] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values outside their range, each by name."""
+        """Refuse values outside their range, each by name. How much of ``n`` and ``stop`` is too much, a server's limits say."""
         self.stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         self.stop_token_ids = tuple(self.stop_token_ids or ())
         self.logit_bias = self.logit_bias or {}
         self.bad_words = tuple(self.bad_words or ())
-        _between("n", self.n, 1, MAX_SAMPLES)
+        if self.n < 1:
+            raise InvalidRequest(f"n must be at least 1, got {self.n}.")
         _between("temperature", self.temperature, 0.0, LARGEST_FACTOR)
         _between("top_p", self.top_p, 0.0, 1.0, low_open=True)
         _between("top_k", self.top_k, -1, 2**31 - 1)
@@ -111,8 +112,8 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
             raise InvalidRequest(f"min_tokens must be at most max_tokens ({self.max_tokens}), got {self.min_tokens}.")
         if self.n > 1 and self.greedy:
             raise InvalidRequest(f"n must be 1 when temperature is 0, because every sample would be the same, got {self.n}.")
-        if len(self.stop) > MAX_STOPS or any(not 0 < len(s) <= MAX_STOP_CHARACTERS for s in self.stop):
-            raise InvalidRequest(f"stop must hold at most {MAX_STOPS} strings of 1 to {MAX_STOP_CHARACTERS} characters each.")
+        if not all(self.stop):
+            raise InvalidRequest("stop must hold strings of at least one character each.")
         if len(self.logit_bias) > MAX_LOGIT_BIASES or not all(abs(bias) <= LARGEST_BIAS for bias in self.logit_bias.values()):
             bounds = f"between {-LARGEST_BIAS:g} and {LARGEST_BIAS:g}"
             raise InvalidRequest(f"logit_bias must hold at most {MAX_LOGIT_BIASES} token ids, each with a number {bounds}.")

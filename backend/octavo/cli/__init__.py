@@ -12,7 +12,7 @@ from octavo.cli.serve import serve
 from octavo.cli.switches import SwitchCommand
 
 app = typer.Typer(
-    help="Serve large language models from a paged KV cache over KServe v2 / Triton gRPC.",
+    help="Serve large language models from a paged KV cache over KServe v2 / Triton, gRPC and HTTP, and the OpenAI API.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

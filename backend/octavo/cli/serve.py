@@ -71,7 +71,7 @@ def serve(
     log_verbose: flags.LogVerbose = _DEFAULT.log_verbose,
     log_format: flags.LogFormatFlag = _DEFAULT.log_format,
 ) -> None:
-    """Serve the models of a repository until SIGTERM."""
+    """Serve the models of a repository over gRPC, HTTP and the OpenAI API until SIGTERM."""
     options = _options(locals())
     from octavo.serving.supervisor import run
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from octavo.errors import InvalidRequest, Unsupported
-from octavo.sampling import MAX_LOGIT_BIASES, MAX_STOPS, NOT_SERVED, SamplingParams, refuse_unless_neutral
+from octavo.sampling import MAX_LOGIT_BIASES, NOT_SERVED, SamplingParams, refuse_unless_neutral
 from octavo.structured_outputs import StructuredOutputsParams
 
 MAX_JSON_BYTES = 1 << 20
@@ -82,8 +82,6 @@ def _strings(name: str, value: Any) -> tuple[str, ...]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise _mistyped(name, "a string or a list of strings", value)
-    if len(values) > MAX_STOPS:
-        raise InvalidRequest(f"{name} must hold at most {MAX_STOPS} strings, got {len(values)}.")
     return tuple(values)
 
 

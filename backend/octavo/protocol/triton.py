@@ -56,7 +56,7 @@ class TritonStop(NamedTuple):
 class TritonCall(NamedTuple):
     """What a request asks for, and how it wants to be answered.
 
-    ``outputs``: names to return, in order. ``prefixes``: what stands before each sample's text, nothing if there are none.
+    ``outputs``: names to return, in order. ``prefixes``: what stands before the answers to each prompt, nothing if nothing does.
     ``show_logprobs``: whether the request set ``logprobs`` itself (else its ``logprobs`` output is ``null``, as vllm_backend's).
     """
 
@@ -115,7 +115,7 @@ class TritonModel:
             ),
             id=request.id,
             outputs=outputs,
-            prefixes=_prefixes(tensors, prompts, stream, sampling.n),
+            prefixes=_prefixes(tensors, prompts, stream),
             show_logprobs=sampling.logprobs is not None,
         )
 
@@ -148,15 +148,15 @@ def _shape(request: pb.ModelInferRequest, name: str) -> tuple[int, ...]:
     return next((tuple(tensor.shape) for tensor in request.inputs if tensor.name == name), ())
 
 
-def _prefixes(tensors: Mapping[str, list[Element]], prompts: list[Prompt], stream: bool, samples: int) -> tuple[str, ...]:
-    """The text of its prompt for every sample, if the prompts are to be repeated and are texts."""
+def _prefixes(tensors: Mapping[str, list[Element]], prompts: list[Prompt], stream: bool) -> tuple[str, ...]:
+    """The prompts if they are to be repeated and are texts."""
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     prepend = not _flag(tensors, "exclude_input_in_output", stream or not texts)
     if stream and prepend:
         raise InvalidRequest("Error generating stream: When streaming, `exclude_input_in_output` = False is not allowed.")
     if prepend and not texts:
         raise InvalidRequest("exclude_input_in_output must be true or absent unless the prompt is text_input.")
-    return tuple(text for text in texts for _ in range(samples)) if prepend else ()
+    return tuple(texts) if prepend else ()
 
 
 def _with_needed_logprobs(sampling: SamplingParams, outputs: tuple[str, ...]) -> SamplingParams:

@@ -138,7 +138,8 @@ class TritonReply:
         """The new text of each sample, at first with what stands before it."""
         if self._prefixes:
             prefixes, self._prefixes = self._prefixes, ()
-            return _strings(prefix + sample.text for prefix, sample in zip(prefixes, samples, strict=True))
+            of_each = self._call.request.sampling.n
+            return _strings(prefixes[place // of_each] + sample.text for place, sample in enumerate(samples))
         return _strings(sample.text for sample in samples)
 
     def _logprobs(self, sample: SampleDelta) -> str:

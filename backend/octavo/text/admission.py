@@ -27,8 +27,8 @@ class Admission:
 
     def check(self, request: GenerateRequest) -> None:
         """All but the prompts themselves."""
-        self._check_numbers(len(request.prompts), request.sampling.n)
         self._check_sampling(request.sampling)
+        self._check_numbers(len(request.prompts), request.sampling.n)
         self._check_words("stop", request.stop_words, self._limits.stops, self._limits.stop_characters)
         self._check_words("bad", request.bad_words, MAX_BAD_WORDS - len(request.sampling.bad_words), MAX_BAD_WORD_CHARACTERS)
 

@@ -42,7 +42,7 @@ def test_several_prompts_with_several_samples_are_prompt_after_prompt(model):
     options = tensor("sampling_parameters", ['{"n": 2}'], "BYTES")
     flags = [tensor(f"return_{name}", [True], "BOOL") for name in ("num_input_tokens", "num_output_tokens", "token_ids")]
     call = model.read(request_of(tensor("text_input", ["a", "b"], "BYTES"), options, *flags))
-    assert call.prefixes == ("a", "a", "b", "b")
+    assert call.prefixes == ("a", "b")
     samples = [SampleDelta(f" {n}", [n] * n, "stop") for n in range(4)]
     response = TritonReply(call, str).unary(GenerateChunk(samples, True, [[5, 6], [7]]))
     result = tritonclient.InferResult(tritonclient.service_pb2.ModelInferResponse.FromString(response.SerializeToString()))

@@ -1,6 +1,7 @@
 """Section by section what a client can get wrong: each mistake has its code and text, and harms nobody else."""
 
 import gzip
+import json
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -107,6 +108,19 @@ MISTAKES: list[tuple[Change, Code, str]] = [
     (options(b'{"temperature": -1}'), Code.INVALID_ARGUMENT, "temperature must be between 0.0 and 10000.0, got -1.0."),
     (options(b'{"max_tokens": 0}'), Code.INVALID_ARGUMENT, "max_tokens must be between 1 and 2147483647, got 0."),
     (options(b'{"n": 1000}'), Code.INVALID_ARGUMENT, "n must be between 1 and 128, got 1000."),
+    (options(b'{"n": 4611686018427387904}'), Code.INVALID_ARGUMENT, "n must be between 1 and 128, got 4611686018427387904."),
+    (options(b'{"n": 0}'), Code.INVALID_ARGUMENT, "n must be at least 1, got 0."),
+    (options(b'{"stop": ""}'), Code.INVALID_ARGUMENT, "stop must hold strings of at least one character each."),
+    (
+        options(json.dumps({"stop": ["a"] * 1025}).encode()),
+        Code.INVALID_ARGUMENT,
+        "stop must hold at most 32 strings of 1 to 1024 characters each.",
+    ),
+    (
+        options(json.dumps({"bad_words": ["a"] * 1025}).encode()),
+        Code.INVALID_ARGUMENT,
+        "bad_words must hold at most 128 strings of 1 to 256 characters each.",
+    ),
     (options(b'{"logprobs": 1000}'), Code.INVALID_ARGUMENT, "logprobs"),
     (text(b""), Code.INVALID_ARGUMENT, "The prompt must hold at least one token."),
     (text(b"x" * 4000), Code.INVALID_ARGUMENT, "2048"),
