@@ -11,6 +11,7 @@ from openai.resources.chat.completions import Completions as ChatCompletions
 from openai.resources.completions import Completions
 from openai.resources.responses import Responses
 
+from octavo.protocol.openai import elsewhere
 from octavo.protocol.openai.chat import ChatRequest
 from octavo.protocol.openai.completions import CompletionRequest
 from octavo.protocol.openai.fields import IGNORED, REFUSED
@@ -59,3 +60,14 @@ def test_what_is_accepted_of_refused_fields_is_in_the_table() -> None:
 def test_every_parameter_of_the_official_client_is_a_field(route: str) -> None:
     parameters = set(inspect.signature(CALLS[route]).parameters) - OF_THE_CALL
     assert parameters <= {field.name for field in msgspec.structs.fields(REQUESTS[route])}
+
+
+@pytest.mark.parametrize("route", CALLS)
+def test_what_is_said_of_fields_of_other_routes_is_true(route: str) -> None:
+    """They are fields of another route and none of this, and what they are called here is one."""
+    hints = {"completions": elsewhere.COMPLETIONS, "chat": elsewhere.CHAT, "responses": elsewhere.RESPONSES}
+    fields = set(REQUESTS[route].__struct_fields__)
+    for name, hint in hints[route].items():
+        here = re.search(r"called '(\w+)", hint)
+        assert name not in fields
+        assert here[1] in fields if here else name in ChatRequest.__struct_fields__

@@ -150,7 +150,19 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (COMPLETIONS, with_raw(completion_body(), "suffix", b"1e400"), "suffix", "unsupported_parameter", "suffix is not supported"),
     (COMPLETIONS, completion_body(max_tokens=0), "max_tokens", "integer_below_min_value", "unless echo is true"),
     (COMPLETIONS, completion_body(logprobs=-1), "logprobs", "invalid_value", "logprobs must be between 0"),
-    (COMPLETIONS, completion_body(messages=[]), "messages", "unknown_parameter", "Unknown parameter: 'messages'."),
+    (COMPLETIONS, completion_body(messages=[]), "messages", "unknown_parameter", "none in completions; leave it out, or use chat"),
+    (COMPLETIONS, completion_body(max_completion_tokens=1), "max_completion_tokens", "unknown_parameter", "called 'max_tokens'."),
+    (CHAT, chat_body(max_output_tokens=1), "max_output_tokens", "unknown_parameter", "is called 'max_completion_tokens'."),
+    (CHAT, chat_body(conversation="c"), "conversation", "unknown_parameter", "Unknown parameter: 'conversation'."),
+    (
+        RESPONSES,
+        responses_body(messages=[]),
+        "messages",
+        "unknown_parameter",
+        "the Responses API, this parameter is called 'input'.",
+    ),
+    (RESPONSES, responses_body(max_tokens=1), "max_tokens", "unknown_parameter", "is called 'max_output_tokens'."),
+    (RESPONSES, responses_body(stop="."), "stop", "unknown_parameter", "There is none in the Responses API; leave it out"),
     (RESPONSES, responses_body(previous_response_id="r"), "previous_response_id", "unsupported_parameter", "nothing is kept"),
     (RESPONSES, responses_body(store=True), "store", "unsupported_parameter", "nothing is kept"),
     (RESPONSES, responses_body(reasoning={"effort": "low"}), "reasoning", "unsupported_parameter", "not supported"),
@@ -186,6 +198,7 @@ def test_a_mistake_has_its_field_code_and_text(
     assert (status, got_param, got_code) == (400, param, code)
     assert text in got_text
     assert len(got_text) < 400
+    assert ("Did you mean" in text) == ("Did you mean" in got_text)
 
 
 @pytest.mark.parametrize("stream", [False, True])

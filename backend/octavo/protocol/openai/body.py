@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -10,7 +11,8 @@ from octavo.errors import InvalidRequest, shown
 from octavo.protocol.openai.errors import FieldError
 
 Decoded = TypeVar("Decoded", bound=msgspec.Struct)
-_LONGEST_NAME = 64
+# With less, names of other things are taken for misspelled ones.
+_ALIKE = 0.8
 # More are refused before they are built: what takes longer than some 50 ms to read holds up everybody.
 MAX_VALUES = 1 << 20
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?", re.DOTALL)
@@ -29,21 +31,24 @@ _KINDS = {
 }
 
 
-def decode(decoder: "msgspec.json.Decoder[Decoded]", body: bytes) -> Decoded:
-    """The struct in ``body``. Raises ``InvalidRequest``, with the field if one is at fault."""
+def decode(decoder: "msgspec.json.Decoder[Decoded]", body: bytes, elsewhere: Mapping[str, str]) -> Decoded:
+    """The struct in ``body``. Raises ``InvalidRequest``, with the field if one is at fault.
+
+    ``elsewhere``: what to say of fields that other routes have and this has not, by their names.
+    """
     if body.count(b",") >= MAX_VALUES:
         raise InvalidRequest(f"The request body must hold at most {MAX_VALUES} values.")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error), decoder.type) from None
+        raise _misfit(str(error), decoder.type, elsewhere) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         raise InvalidRequest("The request body must be one JSON object, but it is not valid JSON.") from None
 
 
-def _misfit(text: str, wanted: type[msgspec.Struct]) -> InvalidRequest:
+def _misfit(text: str, wanted: type[msgspec.Struct], elsewhere: Mapping[str, str]) -> InvalidRequest:
     if found := _UNKNOWN.fullmatch(text):
-        return _unknown(found[1], found[2], wanted)
+        return _unknown(found[1], found[2], wanted, elsewhere)
     if found := _MISSING.fullmatch(text):
         name = _joined(found[2], found[1])
         return FieldError(f"Missing required parameter: '{name}'.", _field(name), "missing_required_parameter")
@@ -60,11 +65,13 @@ def _misfit(text: str, wanted: type[msgspec.Struct]) -> InvalidRequest:
     return FieldError(f"Invalid type for '{found[3]}': expected {_kinds(found[1])}{got}.", _field(found[3]), "invalid_type")
 
 
-def _unknown(name: str, where: str | None, wanted: type[msgspec.Struct]) -> FieldError:
-    name = name if len(name) <= _LONGEST_NAME else shown(name)
-    near = difflib.get_close_matches(name, wanted.__struct_fields__, n=1) if where is None else []
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return FieldError(f"Unknown parameter: '{_joined(where, name)}'.{hint}", _field(where) if where else name, "unknown_parameter")
+def _unknown(name: str, where: str | None, wanted: type[msgspec.Struct], elsewhere: Mapping[str, str]) -> FieldError:
+    name = shown(name)
+    if where is not None:
+        return FieldError(f"Unknown parameter: '{where}.{name}'.", _field(where), "unknown_parameter")
+    near = difflib.get_close_matches(name, wanted.__struct_fields__, n=1, cutoff=_ALIKE)
+    hint = f" {elsewhere[name]}" if name in elsewhere else f" Did you mean '{near[0]}'?" if near else ""
+    return FieldError(f"Unknown parameter: '{name}'.{hint}", name, "unknown_parameter")
 
 
 def _joined(where: str | None, name: str) -> str:

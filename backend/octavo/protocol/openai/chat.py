@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from octavo.protocol.openai import elsewhere
 from octavo.protocol.openai.body import decode
 from octavo.protocol.openai.errors import FieldError
 from octavo.protocol.openai.fields import NOTHING, Completing
@@ -110,6 +111,6 @@ _DECODER = msgspec.json.Decoder(ChatRequest)
 
 def read_chat(body: bytes) -> ChatRequest:
     """The request that ``body`` is. Raises ``InvalidRequest``."""
-    request = decode(_DECODER, body)
+    request = decode(_DECODER, body, elsewhere.CHAT)
     request.check()
     return request

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from octavo.engine.messages import TokenLogprobs
 from octavo.errors import OctavoError
+from octavo.protocol.openai import elsewhere
 from octavo.protocol.openai.body import decode
 from octavo.protocol.openai.errors import FieldError, error_body
 from octavo.protocol.openai.fields import NOTHING, Completing
@@ -94,7 +95,7 @@ _encode = msgspec.json.Encoder().encode
 
 def read_completion(body: bytes) -> CompletionRequest:
     """The request that ``body`` is. Raises ``InvalidRequest``."""
-    request = decode(_DECODER, body)
+    request = decode(_DECODER, body, elsewhere.COMPLETIONS)
     request.check()
     return request
 

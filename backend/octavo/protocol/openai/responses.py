@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from octavo.errors import shown
+from octavo.protocol.openai import elsewhere
 from octavo.protocol.openai.body import decode
 from octavo.protocol.openai.errors import FieldError
 from octavo.protocol.openai.fields import NOTHING, EventOptions, Generating, check_stream_options
@@ -143,6 +144,6 @@ _DECODER = msgspec.json.Decoder(ResponsesRequest)
 
 def read_responses(body: bytes) -> ResponsesRequest:
     """The request that ``body`` is. Raises ``InvalidRequest``."""
-    request = decode(_DECODER, body)
+    request = decode(_DECODER, body, elsewhere.RESPONSES)
     request.check()
     return request

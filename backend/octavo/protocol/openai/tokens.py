@@ -68,14 +68,14 @@ _DETOKENIZE = msgspec.json.Decoder(DetokenizeRequest)
 
 def read_tokenize(body: bytes) -> TokenizeRequest:
     """The request that ``body`` is. Raises ``InvalidRequest``."""
-    request = decode(_TOKENIZE, body)
+    request = decode(_TOKENIZE, body, {})
     check_refused(request)
     return request
 
 
 def read_detokenize(body: bytes) -> DetokenizeRequest:
     """The request that ``body`` is. Raises ``InvalidRequest``."""
-    return decode(_DETOKENIZE, body)
+    return decode(_DETOKENIZE, body, {})
 
 
 def write_tokens(token_ids: list[int], max_model_len: int, texts: list[str] | None) -> bytes:
