@@ -95,7 +95,10 @@ class AnswerParser:
 
 
 class AnswerFormat:
-    """One model's. ``tools`` and ``reasoning`` are None where it has no known format."""
+    """One model's. ``tools`` and ``reasoning`` are None where it has no known format.
+
+    ``takes_effort``: its chat template asks how much to reason, or whether.
+    """
 
     def __init__(
         self, tokenizer: Tokenizer, tool_call_parser: ToolCallParser | None, reasoning_parser: ReasoningParser | None
@@ -107,6 +110,7 @@ class AnswerFormat:
         thoughts = _found(_REASONING_BY_TEMPLATE, source) if reasoning_parser is None else reasoning_parser
         self.tools = _tool_format(calls, tokenizer, source) if calls is not None else None
         self.reasoning = _REASONING.get(thoughts) if thoughts is not None else None
+        self.takes_effort = any(name in source for name in ("reasoning_effort", "enable_thinking"))
 
     def markers(self, tools: ToolFormat | None) -> tuple[str, ...]:
         """What has to be in the text of an answer even if it is special tokens; ``tools``: how calls in it are written."""

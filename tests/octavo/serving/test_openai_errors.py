@@ -165,8 +165,11 @@ MISTAKES: list[tuple[str, object, str | None, str | None, str]] = [
     (RESPONSES, responses_body(stop="."), "stop", "unknown_parameter", "There is none in the Responses API; leave it out"),
     (RESPONSES, responses_body(previous_response_id="r"), "previous_response_id", "unsupported_parameter", "nothing is kept"),
     (RESPONSES, responses_body(store=True), "store", "unsupported_parameter", "nothing is kept"),
-    (RESPONSES, responses_body(reasoning={"effort": "low"}), "reasoning", "unsupported_parameter", "not supported"),
-    (RESPONSES, with_raw(responses_body(), "reasoning", b'{"effort": 1e400}'), "reasoning", "unsupported_parameter", "not"),
+    (CHAT, chat_body(reasoning_effort="low"), "reasoning_effort", "unsupported_value", "reasoning_effort must be left out"),
+    (CHAT, chat_body(reasoning_effort="some"), "reasoning_effort", "invalid_value", "'some' is none that 'reasoning_effort' can"),
+    (RESPONSES, responses_body(reasoning={"effort": "low"}), "reasoning", "unsupported_value", "reasoning.effort must be left out"),
+    (RESPONSES, responses_body(reasoning={"summary": "detailed"}), "reasoning", "invalid_value", "that 'reasoning.summary' can"),
+    (RESPONSES, with_raw(responses_body(), "reasoning", b'{"effort": 1e400}'), "reasoning", "invalid_value", "out of range"),
     (RESPONSES, responses_body(background=True), "background", "unsupported_parameter", "not supported"),
     (RESPONSES, responses_body(include=["web_search_call.results"]), "include", "unsupported_value", "nothing but"),
     (RESPONSES, responses_body(input=[]), "input", "empty_array", "at least one message"),
@@ -210,7 +213,7 @@ def test_a_stream_that_cannot_begin_is_refused_as_a_whole_answer_is(server: Serv
 
 def test_fields_that_ask_for_nothing(server: Server) -> None:
     assert post(server, RESPONSES, responses_body(reasoning={"effort": None, "summary": None}, text={"format": None})).status == 200
-    assert post(server, CHAT, chat_body(length_penalty=1.0, store=False)).status == 200
+    assert post(server, CHAT, chat_body(length_penalty=1.0, store=False, reasoning_effort="none")).status == 200
 
 
 def test_a_model_that_does_not_exist(server: Server) -> None:

@@ -71,6 +71,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory, snapshot: Path) -> Iterat
     write("told", ECHO + "{# <tool_call> <think> #}{% if opened %}<think>{% endif %}")
     write("plain", ECHO + "{# <tool_call> <think> #}", tool_call_parser="", reasoning_parser="")
     write("spelling", SPELLING)
+    write("effort", "{{ reasoning_effort }} {{ enable_thinking }}{# <think> #}")
     write("concatenating", CONCATENATING)
     write("asking", CONCATENATING.replace("message.content +", "('nothing' if message.content is none else message.content) +"))
     with running(folder / "repository", log=folder / "server.log", programs=Programs(engine="scripted_engine")) as server:
@@ -196,6 +197,19 @@ def test_templates_tell_the_formats_and_where_reasoning_begins(client: OpenAI) -
     assert unthinking.usage.completion_tokens_details.reasoning_tokens == 0
     plain = ask(client, "plain", THOUGHT)
     assert (plain.choices[0].message.content, plain.usage.completion_tokens_details) == (THOUGHT, None)
+
+
+def test_how_much_to_reason_reaches_the_template(client: OpenAI) -> None:
+    def told(**more: Any) -> Any:
+        return ask(client, "effort", "", **more).choices[0].message.content
+
+    thinking = {"chat_template_kwargs": {"enable_thinking": True}}
+    assert told(reasoning_effort="low") == "low True"
+    assert told(reasoning_effort="none") == "none False"
+    assert told(reasoning_effort="none", extra_body=thinking) == "none True"
+    assert told(extra_body=thinking) == " True"
+    whole = respond(client, "effort", "", reasoning={"effort": "high", "summary": "auto"})
+    assert (whole.output_text, whole.reasoning.effort, whole.reasoning.summary) == ("high True", "high", "auto")
 
 
 def test_every_sample_is_taken_apart_by_itself(client: OpenAI) -> None:

@@ -39,8 +39,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prompt": (),  # of responses
     "prompt_cache_options": (),
     "prompt_cache_retention": ("in_memory", "in-memory"),
-    "reasoning": ({},),
-    "reasoning_effort": (),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "truncation": ("disabled",),

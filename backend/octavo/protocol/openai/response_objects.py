@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from octavo.protocol.openai.logprobs import TokenLogprob
+from octavo.protocol.openai.templating import Effort
 
 
 class InputDetails(msgspec.Struct):
@@ -88,11 +89,11 @@ class ResponseError(msgspec.Struct):
     message: str
 
 
-class Reasoning(msgspec.Struct, frozen=True):
-    """There is none."""
+class Reasoning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the model is to reason. What it does is sent as it is, which is as good as any ``summary``."""
 
-    effort: None = None
-    summary: None = None
+    effort: Effort | None = None
+    summary: Literal["auto"] | None = None
 
 
 class TextFormat(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -10,9 +10,9 @@ from octavo.protocol.openai import elsewhere
 from octavo.protocol.openai.body import decode
 from octavo.protocol.openai.errors import FieldError
 from octavo.protocol.openai.fields import NOTHING, EventOptions, Generating, check_stream_options
-from octavo.protocol.openai.response_objects import Response, TextFormat, TextOptions
+from octavo.protocol.openai.response_objects import Reasoning, Response, TextFormat, TextOptions
 from octavo.protocol.openai.responses_input import read_items
-from octavo.protocol.openai.templating import conversation
+from octavo.protocol.openai.templating import check_effort, conversation
 from octavo.protocol.openai.tools import ToolUse, read_tools
 from octavo.text.answer_format import AnswerFormat
 from octavo.text.request import GenerateRequest
@@ -35,6 +35,7 @@ class ResponsesRequest(Generating, kw_only=True, forbid_unknown_fields=True, dic
     safety_identifier: str | None = None
     stream_options: EventOptions | None = None
     parallel_tool_calls: bool | None = None
+    reasoning: Reasoning | None = None
     text: TextOptions | None = None
     tool_choice: str | dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
@@ -53,7 +54,6 @@ class ResponsesRequest(Generating, kw_only=True, forbid_unknown_fields=True, dic
     prompt: msgspec.Raw = NOTHING
     prompt_cache_options: msgspec.Raw = NOTHING
     prompt_cache_retention: msgspec.Raw = NOTHING
-    reasoning: msgspec.Raw = NOTHING
     service_tier: msgspec.Raw = NOTHING
     store: msgspec.Raw = NOTHING
     truncation: msgspec.Raw = NOTHING
@@ -83,7 +83,9 @@ class ResponsesRequest(Generating, kw_only=True, forbid_unknown_fields=True, dic
         # What is not shown is asked for too, as it has to be checked all the same.
         logprobs = (self.top_logprobs or 0) if self.shows_logprobs else self.top_logprobs
         use = self.tool_use
-        prompt = conversation(self._messages(), "input", self.chat_template_kwargs, tools=use.told())
+        effort = self.reasoning.effort if self.reasoning is not None else None
+        check_effort(effort, "reasoning.effort", answers)
+        prompt = conversation(self._messages(), "input", self.chat_template_kwargs, tools=use.told(), effort=effort)
         structure = use.structure(answers, self.structure())
         return GenerateRequest(
             model=model,
@@ -118,6 +120,7 @@ class ResponsesRequest(Generating, kw_only=True, forbid_unknown_fields=True, dic
             top_logprobs=self.top_logprobs or 0,
             user=self.user,
             parallel_tool_calls=self.parallel_tool_calls is not False,
+            reasoning=self.reasoning or Reasoning(),
             text=TextOptions(format=(self.text and self.text.format) or TextFormat(type="text")),
             tool_choice=self.tool_choice or "auto",
             tools=self.tools or [],
