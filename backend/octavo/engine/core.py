@@ -94,8 +94,9 @@ class EngineCore:
             for order in control.orders():
                 self.obey(order, control)
             for client in endpoint.send(self.step()):
-                log.info("Front end %s is gone", client.decode(errors="replace"))
-                self.scheduler.abort_front_end(client)
+                left = self.scheduler.abort_front_end(client)
+                if left:
+                    log.info("Front end %s is gone; open requests that it had: %d", client.decode(errors="replace"), left)
 
     def step(self) -> Outputs:
         """Launch one step, if there is anything to compute, and take the results of the oldest if enough are in flight.

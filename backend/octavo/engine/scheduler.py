@@ -117,9 +117,11 @@ class Scheduler:
             else:
                 self._release(request)
 
-    def abort_front_end(self, client: bytes) -> None:
-        """End all requests of one front end."""
-        self.abort(client, [request_id for owner, request_id in self._requests if owner == client])
+    def abort_front_end(self, client: bytes) -> int:
+        """End all requests of one front end, and count them."""
+        request_ids = [request_id for owner, request_id in self._requests if owner == client]
+        self.abort(client, request_ids)
+        return len(request_ids)
 
     def clients(self) -> set[bytes]:
         """The front ends that have open requests."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import zmq.asyncio
 
-from octavo.config import EngineConfig
+from octavo.config import EngineConfig, SchedulingPolicy
 from octavo.engine.client import EngineClient
 from octavo.engine.control import EngineReport
 from octavo.errors import EngineDead, internal
@@ -98,19 +98,20 @@ class OfflineEngine(Observer):
     async def complete(self, requests: Sequence[GenerateRequest]) -> AsyncGenerator[Completion]:
         """The whole answers to ``requests``, none of which may stream, as they end.
 
+        They are sent in the order in which they are to start: the engine begins with what it has while the others are read.
         Raises the first error; then, and if nobody reads on, all others are cancelled.
         """
         over: asyncio.Queue[Generation] = asyncio.Queue()
         numbers: dict[Generation, int] = {}
         try:
-            for number, request in enumerate(requests):
-                generation = self.generate(request)
+            for sent, number in enumerate(self._in_order(requests)):
+                generation = self.generate(requests[number])
                 numbers[generation] = number
                 if generation.over:
                     over.put_nowait(generation)
                 else:
                     self._over[generation] = over.put_nowait
-                if number % _SENT_TOGETHER == _SENT_TOGETHER - 1:
+                if sent % _SENT_TOGETHER == _SENT_TOGETHER - 1:
                     await asyncio.sleep(0)
             while numbers:
                 generation = await over.get()
@@ -119,6 +120,12 @@ class OfflineEngine(Observer):
             for generation in numbers:
                 self._over.pop(generation, None)
                 generation.cancel()
+
+    def _in_order(self, requests: Sequence[GenerateRequest]) -> Sequence[int]:
+        """The places of ``requests`` in the order in which they are to start."""
+        places = range(len(requests))
+        by_priority = self.config.scheduling_policy is SchedulingPolicy.PRIORITY
+        return sorted(places, key=lambda place: requests[place].priority) if by_priority else places
 
     def finished(self, generation: Generation) -> None:
         """The generator's word that ``generation`` is over."""
