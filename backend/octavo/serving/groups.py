@@ -69,6 +69,7 @@ _OPENAI: Mapping[str, Group] = {
     "/completions": Group.INFERENCE,
     "/chat/completions": Group.INFERENCE,
     "/responses": Group.INFERENCE,
+    "/responses/input_tokens": Group.INFERENCE,
     "/tokenize": Group.INFERENCE,
     "/detokenize": Group.INFERENCE,
 }

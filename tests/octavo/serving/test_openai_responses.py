@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from http_calls import PATIENCE
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 from openai_calls import GREEDY, connected
 from server import Server
 
@@ -45,6 +45,17 @@ def test_an_answer_is_the_one_to_the_same_conversation(client: OpenAI) -> None:
     assert usage.total_tokens == usage.input_tokens + 8
     assert usage.output_tokens_details.reasoning_tokens == 0
     assert usage.input_tokens_details.cached_tokens % 16 == 0
+
+
+def test_input_tokens_are_counted_as_for_an_answer(client: OpenAI) -> None:
+    said: dict[str, Any] = {"input": [{"role": "user", "content": "Hi"}], "instructions": "Be brief."}
+    counted = client.responses.input_tokens.count(model="tiny", **said)
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", ask(client, **said).usage.input_tokens)
+    with pytest.raises(BadRequestError, match="input must hold at least one message") as refusal:
+        client.responses.input_tokens.count(model="tiny", input=[])
+    assert refusal.value.param == "input"
+    with pytest.raises(NotFoundError, match="'none' does not exist"):
+        client.responses.input_tokens.count(model="none", input="Hi")
 
 
 def test_the_conversation_goes_on_with_what_was_answered(client: OpenAI) -> None:

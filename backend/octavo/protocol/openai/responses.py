@@ -15,7 +15,7 @@ from octavo.protocol.openai.responses_input import read_items
 from octavo.protocol.openai.templating import check_effort, conversation
 from octavo.protocol.openai.tools import ToolUse, read_tools
 from octavo.text.answer_format import AnswerFormat
-from octavo.text.request import GenerateRequest
+from octavo.text.request import Conversation, GenerateRequest
 
 _LOGPROBS = "message.output_text.logprobs"
 # Encrypted reasoning is what clients that keep nothing ask for; where there is none, there is nothing to include.
@@ -83,14 +83,11 @@ class ResponsesRequest(Generating, kw_only=True, forbid_unknown_fields=True, dic
         # What is not shown is asked for too, as it has to be checked all the same.
         logprobs = (self.top_logprobs or 0) if self.shows_logprobs else self.top_logprobs
         use = self.tool_use
-        effort = self.reasoning.effort if self.reasoning is not None else None
-        check_effort(effort, "reasoning.effort", answers)
-        prompt = conversation(self._messages(), "input", self.chat_template_kwargs, tools=use.told(), effort=effort)
         structure = use.structure(answers, self.structure())
         return GenerateRequest(
             model=model,
             version=version,
-            prompts=[prompt],
+            prompts=[self.as_conversation(answers)],
             sampling=self.sampling(max_tokens=self.max_output_tokens, logprobs=logprobs, structured_outputs=structure),
             id=request_id,
             stream=bool(self.stream),
@@ -104,6 +101,12 @@ class ResponsesRequest(Generating, kw_only=True, forbid_unknown_fields=True, dic
     def tool_use(self) -> ToolUse:
         """What may be called. Raises ``FieldError``."""
         return read_tools(self.tools, self.tool_choice, self.parallel_tool_calls)
+
+    def as_conversation(self, answers: AnswerFormat) -> Conversation:
+        """The prompt for a model that writes ``answers`` so. Raises ``FieldError``."""
+        effort = self.reasoning.effort if self.reasoning is not None else None
+        check_effort(effort, "reasoning.effort", answers)
+        return conversation(self._messages(), "input", self.chat_template_kwargs, tools=self.tool_use.told(), effort=effort)
 
     def response(self, response_id: str, created: int) -> Response:
         """The response as it begins."""

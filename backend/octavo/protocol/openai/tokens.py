@@ -1,4 +1,4 @@
-"""``/v1/tokenize`` and ``/v1/detokenize``, vLLM's: texts or conversations to token ids, and back."""
+"""``/v1/tokenize`` and ``/v1/detokenize``, vLLM's: texts or conversations to token ids, and back; and OpenAI's count of them."""
 
 from typing import Any
 
@@ -58,6 +58,10 @@ class _Tokens(msgspec.Struct):
     token_strs: list[str] | None
 
 
+class _InputTokens(msgspec.Struct, tag_field="object", tag="response.input_tokens"):
+    input_tokens: int
+
+
 class _Text(msgspec.Struct):
     prompt: str
 
@@ -81,6 +85,11 @@ def read_detokenize(body: bytes) -> DetokenizeRequest:
 def write_tokens(token_ids: list[int], max_model_len: int, texts: list[str] | None) -> bytes:
     """The body that answers ``tokenize``; ``texts``: of each token, if they are asked for."""
     return msgspec.json.encode(_Tokens(len(token_ids), max_model_len, token_ids, texts))
+
+
+def write_input_tokens(count: int) -> bytes:
+    """The body that says how long the prompt of a response is."""
+    return msgspec.json.encode(_InputTokens(count))
 
 
 def write_text(text: str) -> bytes:

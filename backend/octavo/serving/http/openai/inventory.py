@@ -7,7 +7,8 @@ from starlette.responses import Response
 from octavo.errors import NotFound, shown
 from octavo.protocol.openai.errors import FieldError, about_prompt
 from octavo.protocol.openai.models import ServedModel, write_model, write_models
-from octavo.protocol.openai.tokens import read_detokenize, read_tokenize, write_text, write_tokens
+from octavo.protocol.openai.responses import read_responses
+from octavo.protocol.openai.tokens import read_detokenize, read_tokenize, write_input_tokens, write_text, write_tokens
 from octavo.serving.http.body import read_body
 from octavo.serving.identity import VERSION
 from octavo.serving.models import Models, Route
@@ -61,6 +62,16 @@ class Inventory:
             raise about_prompt(error, "messages" if body.prompt is None else "prompt") from None
         texts = [engine.tokenizer.token_text(token_id) for token_id in token_ids] if body.return_token_strs else None
         return Response(write_tokens(token_ids, engine.binding.info.max_model_len, texts), media_type=JSON)
+
+    async def input_tokens(self, request: Request) -> Response:
+        """``/v1/responses/input_tokens``: how many tokens the prompt of a response would have."""
+        body = read_responses(await read_body(request, self._limit))
+        engine = self._models.engine(find(self._models, body.model))
+        try:
+            token_ids = await engine.tokenize(body.as_conversation(engine.format), False)
+        except BadPrompt as error:
+            raise about_prompt(error, body.PROMPT) from None
+        return Response(write_input_tokens(len(token_ids)), media_type=JSON)
 
     async def detokenize(self, request: Request) -> Response:
         """``/v1/detokenize``, of as many tokens as the model can have in a request."""

@@ -25,6 +25,7 @@ def openai_routes(models: Models, limit: int, max_unread: int) -> list[Route]:
         *_under(BASES, "/completions", "POST", generate.completions),
         *_under(BASES, "/chat/completions", "POST", generate.chat),
         *_under(BASES, "/responses", "POST", generate.responses),
+        *_under(BASES, "/responses/input_tokens", "POST", inventory.input_tokens),
         *_under(("", *BASES), "/tokenize", "POST", inventory.tokenize),
         *_under(("", *BASES), "/detokenize", "POST", inventory.detokenize),
     ]
