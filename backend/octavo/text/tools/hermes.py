@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from octavo.text.pieces import CallArguments, Content, Pieces
+from octavo.text.pieces import Pieces
 from octavo.text.tools.format import Tool, ToolFormat, json_rules, quoted
-from octavo.text.tools.json_call import JsonCall
-from octavo.text.tools.json_scan import Scan
+from octavo.text.tools.json_parser import JsonCallParser, Step
 from octavo.text.tools.watch import Watch
 
 _BEGIN, _END = "<tool_call>", "</tool_call>"
@@ -28,74 +27,51 @@ class Hermes(ToolFormat):
         return f"calls: block{more}\n{block}\n{json_rules(tools, 'arguments')}"
 
 
-class HermesParser:
-    """``_opening``: the marker with the blanks around it, while nothing but that is known of a call."""
+class HermesParser(JsonCallParser):
+    """After a call its end is no text, and what stands before that and is no JSON belongs to the call."""
 
     def __init__(self, pieces: Pieces) -> None:
         """See ``ToolParser``."""
-        self._pieces = pieces
-        self._text = Watch([_BEGIN], self._say)
-        self._after = Watch([_BEGIN, _END], self._say)
+        super().__init__(pieces, _BEGIN, self._read_text)
+        self._before_call, self._after_json = self._text, Watch([_BEGIN, _END], self._say)
         self._raw = Watch([_END], self._argue)
         self._rest: list[str] = []
         self._unread = Watch([_BEGIN, _END], self._rest.append)
-        self._outside = self._text
-        self._called = False
-        self._opening: list[str] = []
-        self._call: JsonCall | None = None
-        self._step: Callable[[str], None] = self._read_text
-
-    def step(self, character: str) -> None:
-        """Take in one more character."""
-        self._step(character)
 
     def finish(self) -> None:
         """Nothing follows."""
-        if self._step == self._read_call:
+        if self._step in (self._read_start, self._read_call):
             self._give_back()
         elif self._step == self._read_raw:
             self._raw.finish(keep_blanks=True)
         elif self._step == self._read_rest:
             self._unread.finish(keep_blanks=False)
             self._say("".join(self._rest))
-        self._outside.finish(keep_blanks=not self._called)
-
-    def _read_text(self, character: str) -> None:
-        if found := self._outside.step(character):
-            self._pass(found)
+        self._text.finish(keep_blanks=not self._called)
 
     def _pass(self, marker: str) -> None:
         if marker.endswith(_BEGIN):
-            self._opening, self._call, self._step = [marker], None, self._read_call
+            super()._pass(marker)
         else:
-            self._outside, self._step = self._text, self._read_text
+            self._text, self._step = self._before_call, self._read_text
 
-    def _read_call(self, character: str) -> None:
-        if self._call is None:
-            if character.isspace():
-                self._opening.append(character)
-                return
-            self._call = JsonCall(self._pieces)
-        scan = self._call.step(character)
-        if scan is Scan.GOES_ON:
-            return
-        self._called = self._called or self._call.begun
-        if scan is Scan.IS_OVER:
-            self._outside, self._step = self._after, self._read_text
-        elif self._call.complete:
-            self._step = self._read_rest
-        elif self._call.begun:
-            self._step = self._read_raw
+    def _read_start(self, character: str) -> None:
+        if character.isspace():
+            self._opening.append(character)
+        elif character == "{":
+            self._begin_call(character)
         else:
             self._give_back()
-        if scan is Scan.IS_NONE:
             self._step(character)
 
-    def _give_back(self) -> None:
-        """It was no call, or one that does not end."""
-        if self._call is None or not self._call.begun:
-            self._say("".join((*self._opening, *(self._call.held if self._call else ()))))
-        self._step = self._read_text
+    def _after_call(self, over: bool) -> Step:
+        if not over:
+            return self._read_rest
+        self._text = self._after_json
+        return self._read_text
+
+    def _after_break(self) -> Step:
+        return self._read_raw
 
     def _read_raw(self, character: str) -> None:
         """Arguments that are no JSON go on until the marker."""
@@ -107,9 +83,3 @@ class HermesParser:
         if found := self._unread.step(character):
             self._rest.clear()
             self._pass(found)
-
-    def _say(self, text: str) -> None:
-        self._pieces.add(Content, text)
-
-    def _argue(self, text: str) -> None:
-        self._pieces.add(CallArguments, text)

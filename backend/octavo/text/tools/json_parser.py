@@ -32,12 +32,20 @@ class JsonCallParser(ABC):
         """After the marker."""
 
     @abstractmethod
-    def _after_call(self) -> Step:
-        """What reads on when a call is whole."""
+    def _after_call(self, over: bool) -> Step:
+        """What reads on when a call is whole; unless it is ``over``, its object is not, and goes on with what is no JSON."""
+
+    def _after_break(self) -> Step:
+        """What reads on when arguments prove to be no JSON: they go on until the end."""
+        return self._argue
 
     def _read_text(self, character: str) -> None:
-        if (found := self._text.step(character)) is not None:
-            self._opening, self._step = [found], self._read_start
+        if found := self._text.step(character):
+            self._pass(found)
+
+    def _pass(self, marker: str) -> None:
+        """``marker``, with the blanks before it, is no text."""
+        self._opening, self._call, self._step = [marker], None, self._read_start
 
     def _begin_call(self, bracket: str, bare: bool = False) -> None:
         """An object, which ``bracket`` opens."""
@@ -51,9 +59,9 @@ class JsonCallParser(ABC):
             return
         self._called = self._called or self._call.begun
         if scan is Scan.IS_OVER or self._call.complete:
-            self._opening, self._call, self._step = [], None, self._after_call()
+            self._opening, self._call, self._step = [], None, self._after_call(scan is Scan.IS_OVER)
         elif self._call.begun:
-            self._step = self._argue
+            self._step = self._after_break()
         else:
             self._give_back()
         if scan is Scan.IS_NONE:
@@ -69,5 +77,4 @@ class JsonCallParser(ABC):
         self._pieces.add(Content, text)
 
     def _argue(self, text: str) -> None:
-        """Arguments that are no JSON go on until the end."""
         self._pieces.add(CallArguments, text)

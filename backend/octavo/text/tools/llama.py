@@ -59,5 +59,5 @@ class LlamaJsonParser(JsonCallParser):
         for one in text[known:]:
             self._step(one)
 
-    def _after_call(self) -> Step:
+    def _after_call(self, over: bool) -> Step:
         return self._read_start

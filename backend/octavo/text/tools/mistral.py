@@ -91,7 +91,7 @@ class MistralParser(JsonCallParser):
             self._give_back()
             self._step(character)
 
-    def _after_call(self) -> Step:
+    def _after_call(self, over: bool) -> Step:
         return self._read_item if self._listed else self._read_text
 
     def _read_name(self, character: str) -> None:

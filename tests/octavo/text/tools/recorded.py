@@ -37,6 +37,10 @@ HERMES: list[tuple[str, list[Piece]]] = [
         [*call("f", '{"a": 1}'), Content(" and"), *call("g", "{}"), *call("h", "{}"), Content("oops")],
     ),
     ('<tool_call>\n{"name": "f", "arguments": {"a": <1>}}\n</tool_call>ok', [*call("f", '{"a": <1>}}'), Content("ok")]),
+    (
+        '<tool_call>\n{"name": "f", "arguments": {"a": <1>}}\n</tool_call>Use <tool_call> tags.',
+        [*call("f", '{"a": <1>}}'), Content("Use <tool_call> tags.")],
+    ),
     ('<tool_call>\n{"name": "f", "arguments": {"a": "cut', call("f", '{"a": "cut')),
     ('<tool_call>\n{"name": "f", "argum', [Content('<tool_call>\n{"name": "f", "argum')]),
     ("Use <tool_call> tags. ", [Content("Use <tool_call> tags. ")]),
