@@ -146,6 +146,16 @@ def test_an_upgrade_is_not_made_and_costs_no_body(server: Server, protocol: byte
     assert b"upgrade" not in said.lower()
 
 
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_an_upgrade_is_not_made_for_the_last_request_of_a_connection_either(server: Server, version: bytes) -> None:
+    """As proxies ask that pass on the field and no connection."""
+    head = b"POST %b HTTP/%b\r\nHost: x\r\nContent-Length: %d\r\n" % (INFER.encode(), version, len(BODY))
+    asking = head + b"Connection: upgrade, close\r\nUpgrade: h2c\r\n\r\n" + BODY
+    said = raw(server, asking)
+    assert said.count(b"HTTP/1.1 200 ") == 1
+    assert said.endswith(post(server, INFER, BODY).body)
+
+
 def test_tunnels_are_not_made(server: Server) -> None:
     said = raw(server, b"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\nUpgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n")
     assert said.split(b" ")[1] in (b"400", b"404", b"405")

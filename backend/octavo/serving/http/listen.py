@@ -49,16 +49,18 @@ class _Parser(httptools.HttpRequestParser):
 
     def feed_data(self, data: Any) -> None:
         """Read on."""
-        rest = memoryview(data)
+        parser, rest = self, memoryview(data)
         while rest:
             try:
-                super().feed_data(rest)
+                httptools.HttpRequestParser.feed_data(parser, rest)
                 return
             except httptools.HttpParserUpgrade as upgrade:
                 if not self._protocol.upgrading:
                     raise
-                rest = rest[upgrade.args[0] :]
-                super().feed_data(self._protocol.plain_header())
+                rest, header = rest[upgrade.args[0] :], self._protocol.plain_header()
+                # By another parser: this one reads nothing more if the connection is to end with the request.
+                self._protocol.parser = parser = _Parser(self._protocol)
+                httptools.HttpRequestParser.feed_data(parser, header)
 
 
 class LimitedProtocol(HttpToolsProtocol):
