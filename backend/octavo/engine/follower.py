@@ -172,7 +172,7 @@ class Follower:
 
     def waited(self, seconds: float) -> None:
         """So long a step has waited for it, since ``patience`` was asked."""
-        self._credit -= max(0.0, seconds - _FREE)
+        self._credit = max(0.0, self._credit - max(0.0, seconds - _FREE))  # we may have been stopped meanwhile
 
     def banned(self, now: float) -> bool:
         """Whether it is not to be waited for."""
