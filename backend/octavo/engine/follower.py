@@ -58,9 +58,9 @@ class Masks(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Match:
-    """One answer that follows a grammar. ``place``: where on the board its masks are, from the first one on.
+    """One answer that follows a grammar. ``ready``: whether it is known what may come next.
 
-    ``ready``: whether what is there may come next.
+    ``place``: where on the board that is, once it has started: many more may wait for their turn than there is memory for masks.
     """
 
     __slots__ = ("follower", "grammar", "number", "owner", "place", "ready")
@@ -113,6 +113,13 @@ class Follower:
         self.matches[match.number] = match
         if self._first is not None:
             self._open(match, self._first)
+
+    def start(self, match: Match) -> None:
+        """``match``, which is ready, has its turn; perhaps not for the first time."""
+        if match.place is None:
+            assert self._first is not None
+            match.place = self._board.take()
+            self._board.masks[match.place] = np.frombuffer(self._first.mask, np.int32)
 
     def advance(self, match: Match, token: int) -> None:
         """``match`` goes on with ``token``."""
@@ -187,8 +194,6 @@ class Follower:
 
     def _open(self, match: Match, first: First) -> None:
         if first.error is None:
-            match.place = self._board.take()
-            self._board.masks[match.place] = np.frombuffer(first.mask, np.int32)
             match.ready = True
         else:
             self._fail(match, first.error)

@@ -38,10 +38,15 @@ class Matches:
 
     def start(self, request: Request) -> None:
         """``request`` has taken its row."""
-        if request.match is not None or request.bad_words:
-            self._running[request.row] = request
-        if request.match is None and request.bad_words:
+        match = request.match
+        if match is not None:
+            assert match.follower is not None, "it is not ready"
+            match.follower.start(match)
+        elif request.bad_words:
             self._places[request.row] = self.grammars.board.take()
+        else:
+            return
+        self._running[request.row] = request
 
     def leave(self, row: int) -> None:
         """Nobody has ``row`` any more."""

@@ -15,10 +15,10 @@ from octavo.engine.helper import Job
 
 
 @contextmanager
-def follower_of_test() -> Iterator[tuple[Connection, Follower]]:
+def follower_of_test(board: Board | None = None) -> Iterator[tuple[Connection, Follower]]:
     (ours, theirs), (door, helper) = socket.socketpair(), socket.socketpair()
     with door, helper, Connection(theirs.detach()) as process, Connection(ours.detach()) as connection:
-        yield process, Follower(Job(connection, door), Grammar("regex", "a*"), Board(1))
+        yield process, Follower(Job(connection, door), Grammar("regex", "a*"), board or Board(1))
 
 
 def say(process: Connection, follower: Follower, what: First | Masks) -> None:
@@ -64,6 +64,33 @@ def test_steps_wait_for_a_slow_grammar_a_fifth_of_the_time_and_for_a_fast_one_al
             assert follower.patience(now) >= 0.002
             follower.waited(0.002)
             now += 0.0021
+
+
+def test_who_was_stopped_while_a_step_waited_does_not_lose_patience_for_long() -> None:
+    """Or nobody would be waited for at all, and each that was would be banned for longer."""
+    with follower_of_test() as (_, follower):
+        follower.patience(100.0)
+        follower.waited(60.0)
+        assert follower.patience(160.0) == 0.002 + 0.048
+        follower.waited(0.3)
+        assert follower.patience(160.3) >= 0.002
+
+
+def test_those_who_wait_for_their_turn_take_no_memory() -> None:
+    board = Board(1)
+    with follower_of_test(board) as (process, follower):
+        matches = [Match(number, (b"", number), follower.grammar) for number in range(1000)]
+        for match in matches:
+            follower.begin(match)
+        say(process, follower, First(b"\1\0\0\0"))
+        assert all(match.ready for match in matches)
+        assert len(board.masks) == 0
+        first, second, *_ = matches
+        follower.start(first)
+        board.masks[first.place] = 5
+        follower.start(second)
+        follower.start(first)
+        assert (board.masks[first.place], board.masks[second.place], len(board.masks)) == (5, 1, 64)
 
 
 def test_the_process_of_a_grammar_that_cannot_be_followed_is_told_of_nobody_and_goes_on_to_say_so() -> None:
