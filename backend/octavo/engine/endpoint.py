@@ -57,6 +57,7 @@ class Endpoint:
         self._listener.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self._listener, _READ)
+        self._full = False
         self._visitors: dict[int, _Visitor] = {}  # by descriptor
         self._front_ends: dict[bytes, Line] = {}
         self._gone: list[bytes] = []
@@ -87,13 +88,15 @@ class Endpoint:
 
     def commands(self) -> Iterator[tuple[bytes, EngineCommand]]:
         """What has arrived, as (front end, command); a malformed frame is logged and dropped."""
+        if self._full:
+            self._poll.register(self._listener, _READ)
         for descriptor, events in self._poll.poll(0):
             if descriptor == self._listener.fileno():
                 self._let_in()
             elif (visitor := self._visitors.get(descriptor)) is not None:
                 if events & select.POLLOUT:
                     self._flush(visitor)
-                else:
+                if events & ~select.POLLOUT and descriptor in self._visitors:
                     yield from self._hear(visitor)
 
     def send(self, frames: Mapping[bytes, EngineFrame]) -> list[bytes]:
@@ -127,8 +130,13 @@ class Endpoint:
         try:
             line = Line(self._listener.accept()[0], _LONGEST_NAME)
         except OSError as error:
-            log.warning("A front end could not be let in: %s", error)
+            # Nobody can be, for want of descriptors as a rule. Who knocks waits, and is no reason to wake until there is another.
+            if not self._full:
+                log.warning("A front end could not be let in: %s", error)
+            self._full = True
+            self._poll.unregister(self._listener)
             return
+        self._full = False
         self._visitors[line.fileno()] = _Visitor(line)
         self._poll.register(line, _READ)
 

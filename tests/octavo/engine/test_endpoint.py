@@ -1,6 +1,7 @@
 """The door between front ends and an engine, both ends of it in this process: what may come through it, and what waits at it."""
 
 import asyncio
+import resource
 import select
 import struct
 from collections.abc import Callable, Iterator
@@ -130,6 +131,38 @@ def test_what_one_does_not_read_waits_and_holds_up_nobody(endpoint: Endpoint, pa
             list(endpoint.commands())
             (output,) = slow.receive().outputs
             assert (output.id, len(output.token_ids)) == (number, PIECE)
+
+
+def test_who_is_behind_is_heard_all_the_same(endpoint: Endpoint, path: str) -> None:
+    with RawFrontEnd(path, b"7.1") as slow:
+        slow.submit(make_request(1))
+        hear(endpoint, 1)
+        for number in range(MANY):
+            endpoint.send({b"7.1": told(number)})
+        while select.select([slow.socket], [], [], 0)[0]:
+            slow.socket.recv(1 << 20)
+        slow.submit(make_request(2))
+        assert [client for client, _ in endpoint.commands()] == [b"7.1"]
+        assert select.select([slow.socket], [], [], 0)[0], "there was room for more of what it had not read"
+
+
+def test_who_cannot_be_let_in_waits_and_keeps_nobody_busy(endpoint: Endpoint, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    with RawFrontEnd(path, b"7.1") as first, RawFrontEnd(path, b"7.2") as second:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
+        try:
+            for _ in range(3):
+                assert list(endpoint.commands()) == []
+                assert not endpoint.has_something()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        assert len(caplog.records) == 1
+        for front_end in (first, second):
+            front_end.submit(make_request(1))
+        came: list[bytes] = []
+        while len(came) < 2:
+            came += [client for client, _ in endpoint.commands()]
+        assert sorted(came) == [b"7.1", b"7.2"]
 
 
 def test_who_leaves_is_told_of_once(endpoint: Endpoint, path: str) -> None:
