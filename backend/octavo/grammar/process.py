@@ -4,7 +4,6 @@ Its standard input is a socket on which the engine sends a ``GrammarSpec``, and 
 """
 
 import os
-import signal
 import socket
 import sys
 from multiprocessing.connection import Connection
@@ -40,7 +39,6 @@ def main() -> None:
     spec = msgspec.json.decode(_line(door), type=GrammarSpec)
     die_with_parent(spec.parent)
     name_process("octavo-grammar")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     vocabulary = load_vocabulary(load_tokenizer(spec.tokenizer), spec.vocab_size, spec.eos_token_ids)
     helper = os.getpid()
 

@@ -7,7 +7,6 @@ gets a template's source, then what to tell it, as JSON; it answers with ``TEXT`
 
 import json
 import os
-import signal
 import socket
 from datetime import datetime
 from multiprocessing.connection import Connection
@@ -28,7 +27,6 @@ from octavo.text.rendering import MOST_BYTES, MOST_CHARACTERS, MOST_SECONDS, REF
 def main() -> None:
     """Fork whenever a connection comes; end with the process that opens them."""
     name_process("octavo-template")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     fork_for_each(socket.socket(fileno=os.dup(0)), follow)
 
 
