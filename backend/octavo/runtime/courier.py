@@ -1,7 +1,8 @@
 """``Courier``: takes the host's arrays to the device in one copy, and tensors back. Knows bytes, not what they mean."""
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ class Courier:
         self._device = device
         self._back = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._arrived: torch.cuda.Event | None = None
+        self._board: np.ndarray | None = None
+        self._unlock: weakref.finalize[..., Courier] | None = None
+        self._numbers: list[int] = []
 
     def send(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """The arrays as tensors. On a CPU they share memory with the arrays, which must not change while they are in use."""
@@ -40,19 +44,31 @@ class Courier:
         packed[: ends[-1]].copy_(pinned, non_blocking=True)
         return [_view(packed, start, tensor) for start, tensor in places]
 
-    def send_rows(self, board: np.ndarray, places: Sequence[int], numbers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows of ``board`` (int32 [P, n]) at ``places``, one tensor [R, n], and ``numbers`` (int64); to a GPU in one copy."""
+    def send_rows(self, board: np.ndarray, places: Sequence[int], numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows of ``board`` (int32 [P, n]) at ``places``, which ascend, as one tensor [R, n], and ``numbers``, int64.
+
+        A GPU reads ``board`` where it is, which is locked in memory for that until another one is sent from: what is read must not
+        change before the device has come to what it is told to do next.
+        """
         if self._device.type == "cpu":
             return torch.from_numpy(board[places]), torch.tensor(numbers)
-        size = len(places) * board.shape[1] * board.itemsize
-        start = _aligned(size)
-        pinned = torch.empty(start + 8 * len(numbers), dtype=torch.uint8, pin_memory=True)
-        here = pinned.numpy()
-        rows = here[:size].view(np.int32).reshape(len(places), -1)
-        np.take(board, places, axis=0, out=rows, mode="clip")  # any other mode copies twice
-        here[start:].view(np.int64)[:] = numbers
-        there = pinned.to(self._device, non_blocking=True)
-        return there[:size].view(torch.int32).view(rows.shape), there[start:].view(torch.int64)
+        if self._board is not board:
+            self._lock(board)
+        here = torch.from_numpy(board)
+        there = torch.empty((len(places), board.shape[1]), dtype=torch.int32, device=self._device)
+        for start, run in _runs(places):
+            there[start : start + len(run)].copy_(here[run.start : run.stop], non_blocking=True)
+        if self._numbers != numbers:  # in most steps they are those of the step before
+            self._numbers, (self._numbers_there,) = numbers, self.send([np.array(numbers)])
+        return there, self._numbers_there
+
+    def _lock(self, board: np.ndarray) -> None:
+        """Have the GPU read ``board`` without a copy made first, in place of the one before."""
+        if self._unlock is not None:
+            self._unlock()
+        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(board.ctypes.data, board.nbytes, 0))
+        self._board, self._unlock = board, weakref.finalize(self, _unlock, board)
+        self._unlock.atexit = False
 
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
         """Start to take ``tensor`` to the host; what is returned waits for it. See ``before_overwriting``."""
@@ -81,6 +97,18 @@ class Courier:
 def packed_bytes(arrays: Sequence[np.ndarray]) -> int:
     """What ``arrays`` take on a GPU, side by side."""
     return _ends(arrays)[-1]
+
+
+def _unlock(board: np.ndarray) -> None:
+    torch.cuda.synchronize()
+    torch.cuda.cudart().cudaHostUnregister(board.ctypes.data)
+
+
+def _runs(places: Sequence[int]) -> Iterator[tuple[int, range]]:
+    """Ascending ``places`` as ranges without a gap, each with the number of places before it."""
+    breaks = (np.diff(places) != 1).nonzero()[0] + 1
+    for start, end in pairwise([0, *breaks.tolist(), len(places)]):
+        yield start, range(places[start], places[start] + end - start)
 
 
 def _ends(arrays: Sequence[np.ndarray]) -> list[int]:

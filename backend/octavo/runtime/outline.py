@@ -34,7 +34,7 @@ class ShapesOnly(Courier):
         """See ``Courier``."""
         return self.send(arrays)
 
-    def send_rows(self, board: np.ndarray, places: Sequence[int], numbers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def send_rows(self, board: np.ndarray, places: Sequence[int], numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """See ``Courier``."""
         return torch.from_numpy(board[places]).to(META), torch.tensor(numbers).to(META)
 

@@ -61,8 +61,8 @@ class Sampler:
             self._penalties.count(rows, penalised, tokens)
 
     def _apply_masks(self, logits: torch.Tensor, rows: list[int], masks: Masks) -> None:
-        masked = [at for at, row in enumerate(rows) if row in masks.places]
-        mask, places = self._courier.send_rows(masks.board, [masks.places[rows[at]] for at in masked], masked)
+        masked = sorted((masks.places[row], at) for at, row in enumerate(rows) if row in masks.places)
+        mask, places = self._courier.send_rows(masks.board, [place for place, _ in masked], [at for _, at in masked])
         self._kernels.apply_mask(logits, places, mask)
 
     def _add_biases(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> None:
