@@ -15,7 +15,19 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.driver import CudaLauncher, CudaUtils
 from triton.runtime.cache import triton_key
 from triton.runtime.driver import driver
-from triton.runtime.jit import JITFunction
+from triton.runtime.jit import DependenciesFinder, JITFunction
+
+_note_callee = DependenciesFinder._update_hash
+
+
+def _note_named_callee(self: DependenciesFinder, function: Any) -> None:
+    """Triton notes a callee's constants only if that has been named before: a kernel's name on disk would depend on what a process
+    compiled before it, and none would find what another has made."""
+    _ = function.cache_key
+    _note_callee(self, function)
+
+
+DependenciesFinder._update_hash = _note_named_callee
 
 
 class Claims:

@@ -47,11 +47,13 @@ class Met:
 
     def __init__(self, capability: int) -> None:
         self.now: set[str] = set()
+        self.functions: dict[str, JITFunction] = {}
         precompile.driver.set_active(precompile.NamedTarget(divmod(capability, 10)))
         knobs.runtime.jit_cache_hook = self.hear
 
     def hear(self, *, key: Any, fn: Any, **_: Any) -> bool:
         self.now.add(f"{fn.name} {key}")
+        self.functions[fn.name] = fn.jit_function
         return True
 
     def within(self, run: Callable[[], object]) -> set[str]:
@@ -59,6 +61,14 @@ class Met:
         with torch.inference_mode():
             run()
         return self.now
+
+
+def renamed(functions: dict[str, JITFunction]) -> list[str]:
+    """Those that Triton's cache has under another name once what they call has been named before them."""
+    before = {name: function.cache_key for name, function in functions.items()}
+    for function in functions.values():
+        function.hash = None
+    return sorted(name for name, function in functions.items() if function.cache_key != before[name])
 
 
 def random_steps(config: EngineConfig, max_len: int) -> Iterator[StepInput]:
@@ -119,6 +129,7 @@ def kernels(config: EngineConfig, capability: int, page_size: int) -> dict[str, 
         "compiled_in_vain": sorted(everything - at_start),
         "not_compiled_ahead": sorted(at_start - everything),
         "met_later": sorted(afterwards - at_start),
+        "renamed": renamed(met.functions),
     }
 
 
