@@ -8,6 +8,7 @@ from http_calls import PATIENCE, generate_body, post
 from openai import AsyncOpenAI, BadRequestError, OpenAI
 from openai_calls import GREEDY, connected
 from server import Server
+from tiny import EOS
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,13 @@ def test_offsets_are_those_of_the_characters_that_tokens_are_parts_of(
     told = [chunk.choices[0].logprobs for chunk in ask(client, **asked, stream=True) if chunk.choices[0].logprobs]
     assert [offset for one in told for offset in one.text_offset] == whole.logprobs.text_offset
     assert [token for one in told for token in one.tokens] == whole.logprobs.tokens
+
+
+def test_offsets_of_an_echo_count_special_tokens_that_the_prompt_spells(client: OpenAI) -> None:
+    for prompt in ("a<|end|>b<|end|>", [64, EOS, 65, EOS]):
+        choice = ask(client, prompt, 1, logprobs=0, echo=True).choices[0]
+        assert choice.text.startswith("a<|end|>b<|end|>")
+        assert choice.logprobs.text_offset == [0, 1, 8, 9, 16]
 
 
 @pytest.mark.parametrize("max_tokens", [0, 4])

@@ -214,8 +214,11 @@ class CompletionAnswer:
         if before and self._echoes:
             prompt = index // self._samples_of_each
             echoed = [*zip(before, self._scored.get(prompt, ()), strict=False)]
-            begins = Offsets(self._tokenizer, skip_special_tokens=isinstance(self._echoes[prompt], str))
-            told, offsets = [*echoed, *told], [*(begins.next(token_id) for token_id, _ in echoed), *offsets]
+            begins = Offsets(self._tokenizer, skip_special_tokens=False)
+            places = [begins.next(token_id) for token_id, _ in echoed]
+            # What a tokenizer puts before a text, a special token or a space, is not in it.
+            added = begins.end - len(echo) if isinstance(self._echoes[prompt], str) else 0
+            told, offsets = [*echoed, *told], [*(max(0, place - added) for place in places), *offsets]
         return self._speller.texts(told, offsets)
 
 

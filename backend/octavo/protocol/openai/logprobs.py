@@ -47,20 +47,23 @@ class TextLogprobs(msgspec.Struct):
 
 
 class Offsets:
-    """Where the tokens of a text begin in it, in characters. One that goes on with a character begins where that does."""
+    """Where the tokens of a text begin in it, in characters. One that goes on with a character begins where that does.
+
+    ``end``: where the text ends, but for a character that is unfinished.
+    """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool, start: int = 0) -> None:
         """The text begins at ``start``."""
         self._whole_texts = tokenizer.whole_texts
         self._detokenizer = Detokenizer(tokenizer, skip_special_tokens)
-        self._end = start
+        self.end = start
 
     def next(self, token_id: int) -> int:
         """Of one more token."""
-        begin, text = self._end, self._detokenizer.push(token_id)
-        self._end += len(text)
+        begin, text = self.end, self._detokenizer.push(token_id)
+        self.end += len(text)
         whole = self._whole_texts[token_id]
-        return self._end - len(whole) if text and whole is not None else begin  # behind a character that ends unfinished
+        return self.end - len(whole) if text and whole is not None else begin  # behind a character that ends unfinished
 
 
 class PromptLogprob(msgspec.Struct):
