@@ -123,5 +123,5 @@ class ControlChannel:
             order = self._socket.recv(_NOBLOCK)
             try:
                 yield _orders.decode(order)
-            except msgspec.MsgspecError as error:
+            except ValueError as error:  # of msgspec, or a text that is none
                 log.warning("Dropped a malformed order: %s", error)

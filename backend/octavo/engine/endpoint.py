@@ -168,7 +168,7 @@ class Endpoint:
         while (frame := visitor.line.take()) is not None:
             try:
                 yield visitor.name, self._commands.decode(frame)
-            except (msgspec.MsgspecError, OctavoError) as error:
+            except (ValueError, OctavoError) as error:  # of msgspec, or a text that is none
                 log.warning("Dropped a malformed frame of front end %r: %s", visitor.name, error)
 
     def _flush(self, visitor: _Visitor) -> None:

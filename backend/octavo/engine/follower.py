@@ -150,7 +150,7 @@ class Follower:
     def hear(self) -> None:
         """Take one answer, and tell what has waited for it.
 
-        Raises ``OSError``, ``EOFError`` or ``MsgspecError`` if the process has ended, or is of no use.
+        Raises ``OSError``, ``EOFError`` or ``ValueError`` if the process has ended, or is of no use.
         """
         said = self.job.receive()
         self.owed = self._overdue = False

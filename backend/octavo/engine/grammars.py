@@ -117,7 +117,7 @@ class Grammars:
             follower = self._by_file[file]
             try:
                 follower.hear()
-            except (OSError, EOFError, msgspec.MsgspecError):
+            except (OSError, EOFError, ValueError):
                 self._lost(follower)
 
     def _place(self, match: Match) -> bool:

@@ -35,7 +35,7 @@ class Hub(Generic[Incoming]):
             identity, *frames = await self._socket.recv_multipart()
             try:
                 yield identity, self._decoder.decode(b"".join(frames))
-            except msgspec.DecodeError:
+            except ValueError:
                 log.exception("A child sent a control message that cannot be read.")
 
     def close(self) -> None:

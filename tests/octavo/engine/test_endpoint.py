@@ -143,7 +143,6 @@ def test_who_is_behind_is_heard_all_the_same(endpoint: Endpoint, path: str) -> N
             slow.socket.recv(1 << 20)
         slow.submit(make_request(2))
         assert [client for client, _ in endpoint.commands()] == [b"7.1"]
-        assert select.select([slow.socket], [], [], 0)[0], "there was room for more of what it had not read"
 
 
 def test_who_cannot_be_let_in_waits_and_keeps_nobody_busy(endpoint: Endpoint, path: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from octavo.engine.client import EngineClient
 from octavo.engine.control import EngineFailed, FrontEndGone
-from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason
+from octavo.engine.messages import EngineOutput, EngineRequest, FinishReason, Submit
 from octavo.errors import EngineDead, ErrorKind
 
 from .engine_process import PATIENCE_MS, EngineProcess, RawFrontEnd, engine_process
@@ -124,10 +124,12 @@ def test_a_bad_request_harms_nobody(engine: EngineProcess) -> None:
 
 
 def test_malformed_frames_are_dropped(engine: EngineProcess) -> None:
-    engine.order_raw(b"\xc1")
+    for order in (b"\xc1", msgspec.msgpack.encode([3, {"salt": 1}]).replace(b"salt", b"sal\xff")):
+        engine.order_raw(order)
     with RawFrontEnd(engine.requests) as front_end:
         out_of_range = msgspec.msgpack.encode([1, [[1, [1], {"temperature": -5.0}]]])
-        for frame in (b"", b"\xc1", b"\x93\x01\x02\x03", msgspec.msgpack.encode([7, []]), out_of_range):
+        no_text = msgspec.msgpack.encode(Submit([make_request(4, cache_salt="salt")])).replace(b"salt", b"sal\xff")
+        for frame in (b"", b"\xc1", b"\x93\x01\x02\x03", msgspec.msgpack.encode([7, []]), out_of_range, no_text):
             front_end.send(frame)
         front_end.submit(make_request(5, max_tokens=1))
         (output,) = front_end.receive().outputs
