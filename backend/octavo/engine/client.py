@@ -10,13 +10,13 @@ import itertools
 import logging
 import os
 import socket
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
 from octavo.engine.messages import Abort, EngineFrame, EngineOutput, EngineRequest, FinishReason, Submit
 from octavo.engine.sockets import Line
-from octavo.errors import EngineDead, ErrorFrame, OctavoError
+from octavo.errors import EngineDead, ErrorFrame, InvalidRequest, OctavoError
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class EngineClient:
         self._loop = asyncio.get_running_loop()
         self._sinks: dict[int, Sink] = {}
         self._ids = itertools.count(1)
-        self._submitted: list[EngineRequest] = []
+        self._submitted: list[msgspec.Raw] = []
         self._aborted: list[int] = []
         self._failure: ErrorFrame | None = None
         self._encoder = msgspec.msgpack.Encoder()
@@ -74,13 +74,20 @@ class EngineClient:
         return next(self._ids)
 
     def submit(self, request: EngineRequest, sink: Sink) -> None:
-        """Send ``request``; ``sink`` gets its outputs. Raises the error of ``fail_all`` once the engine is dead."""
+        """Send ``request``; ``sink`` gets its outputs.
+
+        Raises the error of ``fail_all`` once the engine is dead, and ``InvalidRequest`` if it holds what cannot be sent.
+        """
         if self._failure is not None:
             raise self._failure.exception()
+        try:  # at once, as a frame has requests of others too
+            encoded = msgspec.Raw(self._encoder.encode(request))
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise InvalidRequest("A request must hold valid Unicode text, and integers of 64 bits.") from error
         if len(self._submitted) >= REQUESTS_PER_FRAME and request.sample_index == 0:
             self._flush()
         self._sinks[request.id] = sink
-        self._submitted.append(request)
+        self._submitted.append(encoded)
         self._flush_soon()
 
     def abort(self, request_id: int) -> None:
@@ -115,7 +122,7 @@ class EngineClient:
         submitted, self._submitted = self._submitted, []
         aborted, self._aborted = self._aborted, []
         if submitted:
-            self._send(self._encoder.encode(Submit(submitted)))
+            self._send(self._encoder.encode(Submit(cast("list[EngineRequest]", submitted))))
         if aborted:
             self._send(self._encoder.encode(Abort(aborted)))
 

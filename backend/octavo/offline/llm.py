@@ -119,7 +119,7 @@ class LLM:
                 version=1,
                 prompts=[given.prompt],
                 sampling=checked[id(sampling)],
-                priority=level,
+                priority=int(level),  # a bool is one, but not to the engine
                 cache_salt=given.cache_salt,
             )
             for given, sampling, level in zip(prompts, samplings, _each("priority", priority, len(prompts), int, 0), strict=True)

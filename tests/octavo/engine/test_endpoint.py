@@ -13,7 +13,7 @@ import pytest
 from octavo.engine.client import EngineClient
 from octavo.engine.endpoint import Endpoint
 from octavo.engine.messages import EngineCommand, EngineFrame, EngineOutput, Submit
-from octavo.errors import EngineDead
+from octavo.errors import EngineDead, InvalidRequest
 
 from .engine_process import RawFrontEnd
 from .fakes import make_request
@@ -211,6 +211,21 @@ def test_what_was_said_last_is_heard(path: str) -> None:
         await asyncio.sleep(0)
         client.fail_all(EngineDead("It is gone."))
         assert sink.said == [*range(MANY), *range(MANY + 1)]  # none has ended but by that
+        client.close()
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_sent_is_refused_to_who_asks_for_it_alone(endpoint: Endpoint, path: str) -> None:
+    async def main() -> None:
+        client, sink = EngineClient(path), Kept()
+        client.submit(make_request(1), sink)
+        for request in (make_request(2, cache_salt="\ud800"), make_request(3, priority=2**64)):
+            with pytest.raises(InvalidRequest, match="valid Unicode text, and integers of 64 bits"):
+                client.submit(request, sink)
+        client.submit(make_request(4), sink)
+        ((_, command),) = await heard(endpoint, 1)
+        assert [request.id for request in command.requests] == [1, 4]
         client.close()
 
     asyncio.run(main())

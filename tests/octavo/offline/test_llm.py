@@ -108,6 +108,7 @@ def test_the_most_urgent_prompt_goes_first(quiet: Callable) -> None:
     outputs = quiet([f"prompt {i}" for i in range(100)], priority=range(100, 0, -1))
     started = [output.metrics.scheduled_ts for output in outputs]
     assert started == sorted(started, reverse=True)
+    assert len(quiet(["urgent", "not"], priority=[False, True])) == 2
 
 
 def test_more_prompts_than_a_server_would_let_wait(quiet: Callable) -> None:
@@ -121,6 +122,7 @@ def test_more_prompts_than_a_server_would_let_wait(quiet: Callable) -> None:
         (["fine", [1, 9999]], GREEDY, InvalidRequest, "between 0 and 259"),
         (["fine", "x" * 3000], GREEDY, InvalidRequest, "3000 tokens"),
         (["fine", "x" * 9000], GREEDY, InvalidRequest, "9000 tokens"),
+        (["fine", {"prompt": "x", "cache_salt": "\ud800"}], GREEDY, InvalidRequest, "valid Unicode text"),
         (["fine", 7.5], GREEDY, InvalidRequest, "a string, a list of token ids or a mapping, got float"),
         (["fine", ["x"]], GREEDY, InvalidRequest, "must be a list of integers"),
         ([{"prompt_embeds": [1.0]}], GREEDY, Unsupported, "'prompt_embeds'"),
