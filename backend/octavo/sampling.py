@@ -1,7 +1,7 @@
 """``SamplingParams``: what a caller may ask of the sampler, under vLLM's names. Knows no tokenizer, no tensor and no wire."""
 
-import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -37,6 +37,23 @@ NOT_SERVED: dict[str, Any] = {
     "thinking_token_budget": None,
     "trace_decode_token_ids": None,
 }
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, LARGEST_FACTOR),
+    "top_k": (-1, 2**31 - 1),
+    "min_p": (0.0, 1.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "repetition_penalty": (1 / LARGEST_FACTOR, LARGEST_FACTOR),
+    "min_tokens": (0, 2**31 - 1),
+    "max_tokens": (1, 2**31 - 1),
+    "logprobs": (0, 2**31 - 1),
+    "prompt_logprobs": (0, 2**31 - 1),
+    "seed": (-(2**63), 2**64 - 1),
+}
+_not_served = attrgetter(*NOT_SERVED)
+_NEUTRAL = tuple(NOT_SERVED.values())
 
 
 class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -95,19 +112,12 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         self.bad_words = tuple(self.bad_words or ())
         if self.n < 1:
             raise InvalidRequest(f"n must be at least 1, got {self.n}.")
-        _between("temperature", self.temperature, 0.0, LARGEST_FACTOR)
-        _between("top_p", self.top_p, 0.0, 1.0, low_open=True)
-        _between("top_k", self.top_k, -1, 2**31 - 1)
-        _between("min_p", self.min_p, 0.0, 1.0)
-        _between("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _between("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _between("repetition_penalty", self.repetition_penalty, 1 / LARGEST_FACTOR, LARGEST_FACTOR)
-        _between("min_tokens", self.min_tokens, 0, 2**31 - 1)
-        for name in ("max_tokens", "logprobs", "prompt_logprobs", "seed"):
+        for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is not None:
-                low, high = {"max_tokens": (1, 2**31 - 1), "seed": (-(2**63), 2**64 - 1)}.get(name, (0, 2**31 - 1))
-                _between(name, value, low, high)
+            if value is not None and not low <= value <= high:  # NaN is not, either
+                raise InvalidRequest(f"{name} must be between {low} and {high}, got {value}.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise InvalidRequest(f"top_p must be greater than 0.0 and at most 1.0, got {self.top_p}.")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidRequest(f"min_tokens must be at most max_tokens ({self.max_tokens}), got {self.min_tokens}.")
         if self.n > 1 and self.greedy:
@@ -123,8 +133,9 @@ class SamplingParams(msgspec.Struct, kw_only=True, omit_defaults=True):
         if self.structured_outputs is not None and (self.min_tokens or self.ignore_eos):
             other = "min_tokens" if self.min_tokens else "ignore_eos"
             raise InvalidRequest(f"{other} must be left out with structured_outputs, which say where an answer ends.")
-        for name, neutral in NOT_SERVED.items():
-            refuse_unless_neutral(name, getattr(self, name), neutral)
+        if _not_served(self) != _NEUTRAL:
+            for name, neutral in NOT_SERVED.items():
+                refuse_unless_neutral(name, getattr(self, name), neutral)
 
     @property
     def greedy(self) -> bool:
@@ -141,9 +152,3 @@ def refuse_unless_neutral(name: str, value: Any, neutral: Any) -> None:
     """Raise ``Unsupported`` for an option that is not served, unless its value asks for nothing."""
     if value is not neutral and value not in ([], {}, "") and (type(value) is not type(neutral) or value != neutral):
         raise Unsupported(f"The sampling parameter '{name}' is not supported yet; leave it out.")
-
-
-def _between(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
-    if not math.isfinite(value) or not low <= value <= high or (low_open and value == low):
-        bounds = f"greater than {low} and at most {high}" if low_open else f"between {low} and {high}"
-        raise InvalidRequest(f"{name} must be {bounds}, got {value}.")

@@ -13,7 +13,8 @@ from octavo.config import DEFAULT_LIMITS
 from octavo.errors import Cancelled, EngineDead, Internal, InvalidRequest, OctavoError, Unsupported
 from octavo.protocol.parameters import read_parameters
 from octavo.protocol.rejection import check_id
-from octavo.protocol.tensors import Element, TensorSpec, check_counts, check_outputs, read_inputs
+from octavo.protocol.tensors import Element, TensorSpec, check_counts, check_outputs
+from octavo.protocol.tensors import Inputs as ModelInputs
 from octavo.wire import pb
 
 CODES = {"BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h", "INT32": "i",
@@ -177,7 +178,7 @@ def begin(model: TestModel, request: pb.ModelInferRequest, version: int) -> tupl
     check_id(request.id)
     check_counts(len(request.inputs), len(request.outputs), DEFAULT_LIMITS)
     read_parameters(request.parameters)
-    inputs: ClassVar = read_inputs(request.model_name, request, model.inputs)
+    inputs = ModelInputs(request.model_name, model.inputs).read(request)
     check_outputs(request.model_name, request.outputs, model.outputs)
     return Call(request.id), Results(model.results(inputs)), Reply(request, version)
 

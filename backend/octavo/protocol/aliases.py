@@ -108,6 +108,8 @@ class Translation(NamedTuple):
 
 def translate(tensors: Mapping[str, list[Element]]) -> Translation:
     """Raises ``InvalidRequest``, ``Unsupported``."""
+    if ALIASES.keys().isdisjoint(tensors):
+        return Translation(dict(tensors), {}, [], [])
     ours: dict[str, list[Element]] = {}
     options: dict[str, Any] = {}
     stops, bads = (_words(name, tensors.get(name, [])) for name in (_STOP_WORDS, _BAD_WORDS))

@@ -7,7 +7,7 @@ gRPC layer finds (repeated names, missing data), then its core (number, name, ty
 import math
 import struct
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from octavo.config import DEFAULT_LIMITS, RequestLimits
 from octavo.errors import InvalidRequest, NotFound, shown
@@ -30,6 +30,7 @@ _CODES = {
     "FP32": "f",
     "FP64": "d",
 }
+_SIZES = {name: struct.calcsize("<" + code) for name, code in _CODES.items()}
 _NAMES = {*_CODES, "BYTES", "FP16", "BF16"}
 # A field of typed contents, the type that Triton names it by, and the narrower types that share it.
 _FIELDS: dict[str, tuple[str, ...]] = {
@@ -81,17 +82,103 @@ def check_outputs(model: str, outputs: Iterable[pb.ModelInferRequest.InferReques
             raise InvalidRequest(f"class result not available for output due to unsupported type '{known[output.name]}'")
 
 
-def read_inputs(
-    model: str, request: pb.ModelInferRequest, specs: Mapping[str, TensorSpec], limits: RequestLimits = DEFAULT_LIMITS
-) -> dict[str, list[Element]]:
-    """The elements of every input, by name. Raises ``RejectedRequest`` or, for damaged strings, ``InvalidRequest``."""
-    _check_repeats(request)
-    data = [_data(model, request, place, tensor) for place, tensor in enumerate(request.inputs)]
-    _check_number(model, request, specs)
-    for tensor, raw in zip(request.inputs, data, strict=True):
-        _check_tensor(model, request.id, tensor, specs, raw)
-        check_elements(tensor.name, math.prod(tensor.shape), limits)
-    return {tensor.name: _elements(model, request.id, tensor, raw) for tensor, raw in zip(request.inputs, data, strict=True)}
+class Inputs:
+    """The input tensors of one model, ready to read requests by."""
+
+    def __init__(self, model: str, specs: Mapping[str, TensorSpec], limits: RequestLimits = DEFAULT_LIMITS) -> None:
+        """``specs``: by name, those that are taken though not declared included."""
+        self._model, self._specs, self._limits = model, specs, limits
+        self._declared = [name for name, spec in specs.items() if not spec.hidden]
+        self._required = [name for name in self._declared if not specs[name].optional]
+
+    def read(self, request: pb.ModelInferRequest) -> dict[str, list[Element]]:
+        """The elements of every input, by name. Raises ``RejectedRequest`` or, for damaged strings, ``InvalidRequest``."""
+        tensors = {tensor.name: tensor for tensor in request.inputs}
+        if len(tensors) < len(request.inputs):
+            _refuse_repeats(request)
+        data = [self._data(request, place, tensor) for place, tensor in enumerate(tensors.values())]
+        self._check_number(request.id, list(tensors))
+        counts = [self._count(request.id, tensor, raw) for tensor, raw in zip(tensors.values(), data, strict=True)]
+        return {
+            name: self._elements(request.id, tensor, raw, count)
+            for (name, tensor), raw, count in zip(tensors.items(), data, counts, strict=True)
+        }
+
+    def _data(self, request: pb.ModelInferRequest, place: int, tensor: pb.ModelInferRequest.InferInputTensor) -> bytes | None:
+        """The raw bytes of an input, None if its contents are typed. Extra raw entries are never looked at."""
+        if "shared_memory_region" in tensor.parameters:
+            raise _unknown_region(tensor.parameters["shared_memory_region"])
+        if tensor.HasField("contents"):
+            if request.raw_input_contents:
+                name = shown(tensor.name)
+                raise RejectedRequest(
+                    f"contents field must not be specified when using raw_input_contents for '{name}' for model '{self._model}'"
+                )
+            _check_field(self._model, tensor)
+            return None
+        if place >= len(request.raw_input_contents):
+            name = shown(tensor.name)
+            raise RejectedRequest(f"unable to find data for input tensor '{name}' for model '{self._model}' in request.")
+        return request.raw_input_contents[place]
+
+    def _check_number(self, request_id: str, names: list[str]) -> None:
+        specs, declared = self._specs, self._declared
+        replaced = {specs[name].replaces for name in names if name in specs}
+        given = [name for name in names if name not in specs or not specs[name].hidden]
+        required = [name for name in self._required if name not in replaced]
+        missing = [name for name in required if name not in given]
+        if len(required) <= len(given) <= len(declared) and (not missing or not all(name in specs for name in given)):
+            return
+        most = len(declared)
+        expected = f"{most} inputs" if len(required) == most else f"number of inputs between {len(required)} and {most}"
+        # With nothing missing Triton leaves the bracket unopened; its text is kept as it is.
+        absent = f"[{_quoted(missing)}]" if missing else "]"
+        raise prefixed(
+            request_id,
+            f"expected {expected} but got {len(given)} inputs for model '{self._model}'. Got input(s) [{_quoted(given)}], "
+            f"but missing required input(s) {absent}. Please provide all required input(s).",
+        )
+
+    def _count(self, request_id: str, tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> int:
+        """How many elements an input has, if it is one that the model takes."""
+        model, name = self._model, tensor.name
+        spec, datatype = self._specs.get(name), tensor.datatype
+        if spec is None:
+            raise RejectedRequest(f"unexpected inference input '{shown(name)}' for model '{model}'")
+        if datatype != spec.datatype and datatype not in spec.alternatives:
+            got = _type_shown(datatype)
+            text = f"inference input '{shown(name)}' data-type is '{got}', but model '{model}' expects '{spec.datatype}'"
+            raise prefixed(request_id, text)
+        shape = tuple(tensor.shape[: MAX_DIMS + 1])
+        if min(shape, default=0) < 0:
+            text = f"All input dimensions should be specified for input '{shown(name)}' for model '{model}', got {_shape(shape)}"
+            raise prefixed(request_id, text)
+        if not (_fits(shape, spec.dims) or (spec.batched and _fits_batched(shape, spec.dims))):
+            expected = _shape(spec.dims)
+            text = f"unexpected shape for input '{shown(name)}' for model '{model}'. Expected {expected}, got {_shape(shape)}. "
+            raise prefixed(request_id, text)
+        count = math.prod(shape)
+        if datatype != "BYTES":
+            size = _SIZES[datatype]
+            given = len(raw) if raw is not None else len(getattr(tensor.contents, _FIELD_OF[datatype])) * size
+            if given != count * size:
+                text = (
+                    f"input byte size mismatch for input '{shown(name)}' for model '{model}'. Expected {count * size}, got {given}"
+                )
+                raise prefixed(request_id, text)
+        check_elements(name, count, self._limits)
+        return count
+
+    def _elements(
+        self, request_id: str, tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, count: int
+    ) -> list[Element]:
+        datatype = tensor.datatype
+        if datatype == "BYTES":
+            strings = StringTensor(self._model, request_id, tensor.name, count)
+            return list(strings.unpack(raw) if raw is not None else strings.check(tensor.contents.bytes_contents))
+        if raw is not None:
+            return list(struct.unpack(f"<{count}{_CODES[datatype]}", raw))
+        return list(getattr(tensor.contents, _FIELD_OF[datatype]))
 
 
 def text_of(name: str, element: Element) -> str:
@@ -114,28 +201,10 @@ def check_elements(name: str, count: int, limits: RequestLimits) -> None:
         raise RejectedRequest(f"The input '{shown(name)}' must have at most {limits.elements} elements, got {count}.")
 
 
-def _check_repeats(request: pb.ModelInferRequest) -> None:
-    seen: set[str] = set()
-    for tensor in request.inputs:
-        if tensor.name in seen:
-            raise prefixed(request.id, f"input '{shown(tensor.name)}' already exists in request")
-        seen.add(tensor.name)
-
-
-def _data(model: str, request: pb.ModelInferRequest, place: int, tensor: pb.ModelInferRequest.InferInputTensor) -> bytes | None:
-    """The raw bytes of an input, None if its contents are typed. Extra raw entries are never looked at."""
-    if "shared_memory_region" in tensor.parameters:
-        raise _unknown_region(tensor.parameters["shared_memory_region"])
-    if tensor.HasField("contents"):
-        if request.raw_input_contents:
-            raise RejectedRequest(
-                f"contents field must not be specified when using raw_input_contents for '{shown(tensor.name)}' for model '{model}'"
-            )
-        _check_field(model, tensor)
-        return None
-    if place >= len(request.raw_input_contents):
-        raise RejectedRequest(f"unable to find data for input tensor '{shown(tensor.name)}' for model '{model}' in request.")
-    return request.raw_input_contents[place]
+def _refuse_repeats(request: pb.ModelInferRequest) -> NoReturn:
+    names = [tensor.name for tensor in request.inputs]
+    again = next(name for place, name in enumerate(names) if name in names[:place])
+    raise prefixed(request.id, f"input '{shown(again)}' already exists in request")
 
 
 def _check_field(model: str, tensor: pb.ModelInferRequest.InferInputTensor) -> None:
@@ -148,50 +217,6 @@ def _check_field(model: str, tensor: pb.ModelInferRequest.InferInputTensor) -> N
             )
 
 
-def _check_number(model: str, request: pb.ModelInferRequest, specs: Mapping[str, TensorSpec]) -> None:
-    declared = {name: spec for name, spec in specs.items() if not spec.hidden}
-    replaced = {specs[tensor.name].replaces for tensor in request.inputs if tensor.name in specs}
-    given = [tensor.name for tensor in request.inputs if tensor.name in declared or tensor.name not in specs]
-    required = [name for name, spec in declared.items() if not spec.optional and name not in replaced]
-    missing = [name for name in required if name not in given]
-    if len(required) <= len(given) <= len(declared) and (not missing or not set(given) <= set(declared)):
-        return
-    most = len(declared)
-    expected = f"{most} inputs" if len(required) == most else f"number of inputs between {len(required)} and {most}"
-    # With nothing missing Triton leaves the bracket unopened; its text is kept as it is.
-    absent = f"[{_quoted(missing)}]" if missing else "]"
-    raise prefixed(
-        request.id,
-        f"expected {expected} but got {len(given)} inputs for model '{model}'. Got input(s) [{_quoted(given)}], "
-        f"but missing required input(s) {absent}. Please provide all required input(s).",
-    )
-
-
-def _check_tensor(
-    model: str, request_id: str, tensor: pb.ModelInferRequest.InferInputTensor, specs: Mapping[str, TensorSpec], raw: bytes | None
-) -> None:
-    spec, name = specs.get(tensor.name), shown(tensor.name)
-    if spec is None:
-        raise RejectedRequest(f"unexpected inference input '{name}' for model '{model}'")
-    if tensor.datatype != spec.datatype and tensor.datatype not in spec.alternatives:
-        got = _type_shown(tensor.datatype)
-        raise prefixed(request_id, f"inference input '{name}' data-type is '{got}', but model '{model}' expects '{spec.datatype}'")
-    shape = tuple(tensor.shape[: MAX_DIMS + 1])
-    if min(shape, default=0) < 0:
-        text = f"All input dimensions should be specified for input '{name}' for model '{model}', got {_shape(shape)}"
-        raise prefixed(request_id, text)
-    if not (_fits(shape, spec.dims) or (spec.batched and _fits_batched(shape, spec.dims))):
-        text = f"unexpected shape for input '{name}' for model '{model}'. Expected {_shape(spec.dims)}, got {_shape(shape)}. "
-        raise prefixed(request_id, text)
-    if spec.datatype != "BYTES":
-        size = struct.calcsize("<" + _CODES[tensor.datatype])
-        expected = math.prod(shape) * size
-        given = len(raw) if raw is not None else len(getattr(tensor.contents, _FIELD_OF[tensor.datatype])) * size
-        if given != expected:
-            text = f"input byte size mismatch for input '{name}' for model '{model}'. Expected {expected}, got {given}"
-            raise prefixed(request_id, text)
-
-
 def _fits_batched(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
     """Whether ``shape`` holds ``dims`` once per prompt."""
     if dims == (1,) and len(shape) == 1:
@@ -201,19 +226,11 @@ def _fits_batched(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
 
 def _fits(shape: tuple[int, ...], dims: tuple[int, ...]) -> bool:
     """Whether ``shape`` is ``dims``, with or without a batch dimension of 1 before it; -1 admits any size."""
+    if shape == dims:
+        return min(shape, default=0) >= 0
     if len(shape) == len(dims) + 1 and shape[0] == 1:
         shape = shape[1:]
     return len(shape) == len(dims) and all(size >= 0 and dim in (-1, size) for size, dim in zip(shape, dims, strict=True))
-
-
-def _elements(model: str, request_id: str, tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[Element]:
-    count = math.prod(tensor.shape)
-    if tensor.datatype == "BYTES":
-        strings = StringTensor(model, request_id, tensor.name, count)
-        return list(strings.unpack(raw) if raw is not None else strings.check(tensor.contents.bytes_contents))
-    if raw is not None:
-        return list(struct.unpack(f"<{count}{_CODES[tensor.datatype]}", raw))
-    return list(getattr(tensor.contents, _FIELD_OF[tensor.datatype]))
 
 
 def _unknown_region(parameter: pb.InferParameter) -> NotFound:

@@ -18,7 +18,7 @@ from octavo.protocol.parameters import RequestParameters, read_parameters, read_
 from octavo.protocol.prompts import read_prompts
 from octavo.protocol.rejection import check_id
 from octavo.protocol.sampling_fields import sampling_params
-from octavo.protocol.tensors import Element, TensorSpec, check_counts, check_outputs, datatype_name, read_inputs
+from octavo.protocol.tensors import Element, Inputs, TensorSpec, check_counts, check_outputs, datatype_name
 from octavo.protocol.trt_outputs import DATATYPES, NEEDS_LOGPROBS, asked_outputs
 from octavo.sampling import SamplingParams
 from octavo.text.request import GenerateRequest, Prompt
@@ -75,7 +75,7 @@ class TritonModel:
         self._limits = limits
         self._name = config.name
         self._version = version
-        self._inputs = HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}
+        self._inputs = Inputs(config.name, HIDDEN | {tensor.name: _spec(tensor) for tensor in config.input}, limits)
         declared = {t.name: datatype_name(t.data_type) for t in config.output}
         renamed = {theirs: declared[ours] for theirs, (ours, _) in OUTPUTS.items() if ours in declared}
         self._outputs = declared | renamed | DATATYPES | {"stop_reason": "BYTES"}
@@ -85,7 +85,7 @@ class TritonModel:
         check_id(request.id)
         check_counts(len(request.inputs), len(request.outputs), self._limits)
         parameters = read_parameters(request.parameters)
-        given = read_inputs(self._name, request, self._inputs, self._limits)
+        given = self._inputs.read(request)
         check_outputs(self._name, request.outputs, self._outputs)
         if _flag(given, "stop", False):
             return self._stop(request, parameters)

@@ -10,6 +10,8 @@ prompt; ``token_ids`` are the samples' new ids one after the other, as many of e
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -55,16 +57,12 @@ class TritonReply:
         self._token_text = token_text
         self._prefixes = call.prefixes
         request = call.request
-        self._prompts = prompts = len(request.prompts)
-        self._head = pb.ModelInferResponse(model_name=request.model, model_version=str(request.version), id=call.id)
-        for name in call.outputs:
-            shape = [prompts] if name == "num_input_tokens" else [prompts * request.sampling.n]
-            self._head.outputs.add(name=name, datatype=_DATATYPES[name], shape=shape)
-        self._varying = [(place, name) for place, name in enumerate(call.outputs) if name in _VARYING]
-        outputs = b"" if self._varying else pb.ModelInferResponse(outputs=self._head.outputs).SerializeToString()
-        self._starts = {final: _start_of(self._head, final) + outputs for final in (False, True)}
+        self._prompts, answers = len(request.prompts), len(request.prompts) * request.sampling.n
+        self._head, self._varying, names, outputs = _shared(request.model, request.version, call.outputs, self._prompts, answers)
+        start = names + _id_field(call.id)
+        self._starts = {final: start + field + outputs for final, field in _FINAL.items()}
         self._heads: dict[tuple[bool, int], bytes] = {}  # of messages of one text, by whether they are final and its length
-        self._text_alone = list(call.outputs) == ["text_output"] and prompts * request.sampling.n == 1
+        self._text_alone = call.outputs == ("text_output",) and answers == 1
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
         """The reply to ``ModelInfer``; ``chunk`` must be the whole answer."""
@@ -108,6 +106,7 @@ class TritonReply:
 
     def _fill(self, response: pb.ModelInferResponse, chunk: GenerateChunk) -> None:
         response.CopyFrom(self._head)
+        response.id = self._call.id
         self._shape(response, chunk)
         response.raw_output_contents.extend([self._output(name, chunk) for name in self._call.outputs])
 
@@ -207,11 +206,42 @@ def model_metadata(config: mc.ModelConfig, versions: Sequence[int]) -> pb.ModelM
 _LOWEST_FLOAT = -3.4028234663852886e38
 
 
-def _start_of(head: pb.ModelInferResponse, final: bool) -> bytes:
-    """The fields of a streamed response that come before its outputs."""
-    start = pb.ModelInferResponse(model_name=head.model_name, model_version=head.model_version, id=head.id)
-    start.parameters[FINAL].bool_param = final
-    return start.SerializeToString()
+class _Shared(NamedTuple):
+    """What the messages of all calls to one version for the same outputs have in common.
+
+    ``head``: all but the id. ``varying``: place and name of outputs whose shape is another in each message. ``names`` and
+    ``outputs``: the fields of a serialized response before and after its id and parameters; no ``outputs`` if one of them varies.
+    """
+
+    head: pb.ModelInferResponse
+    varying: list[tuple[int, str]]
+    names: bytes
+    outputs: bytes
+
+
+@lru_cache(maxsize=1024)
+def _shared(model: str, version: int, outputs: tuple[str, ...], prompts: int, answers: int) -> _Shared:
+    names = pb.ModelInferResponse(model_name=model, model_version=str(version))
+    head = pb.ModelInferResponse(model_name=model, model_version=str(version))
+    for name in outputs:
+        shape = [prompts] if name == "num_input_tokens" else [answers]
+        head.outputs.add(name=name, datatype=_DATATYPES[name], shape=shape)
+    varying = [(place, name) for place, name in enumerate(outputs) if name in _VARYING]
+    fixed = b"" if varying else pb.ModelInferResponse(outputs=head.outputs).SerializeToString()
+    return _Shared(head, varying, names.SerializeToString(), fixed)
+
+
+def _id_field(request_id: str) -> bytes:
+    return pb.ModelInferResponse(id=request_id).SerializeToString()
+
+
+def _final_field(final: bool) -> bytes:
+    response = pb.ModelInferResponse()
+    response.parameters[FINAL].bool_param = final
+    return response.SerializeToString()
+
+
+_FINAL = {final: _final_field(final) for final in (False, True)}
 
 
 def _num_ids(chunk: GenerateChunk) -> int:

@@ -6,10 +6,10 @@ import pytest
 
 from octavo.errors import InvalidRequest, NotFound
 from octavo.protocol.rejection import RejectedRequest
-from octavo.protocol.tensors import TensorSpec, check_outputs, read_inputs
+from octavo.protocol.tensors import Inputs, TensorSpec, check_outputs
 from octavo.wire import pb
 
-ADD_SUB = {name: TensorSpec("FP32", (4,), optional=False) for name in ("INPUT0", "INPUT1")}
+ADD_SUB = Inputs("add_sub", {name: TensorSpec("FP32", (4,), optional=False) for name in ("INPUT0", "INPUT1")})
 FOUR = struct.pack("<4f", 1, 2, 3, 4)
 
 
@@ -28,14 +28,14 @@ def typed(**fields) -> pb.InferTensorContents:
 
 def refusal(request: pb.ModelInferRequest) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        read_inputs("add_sub", request, ADD_SUB)
+        ADD_SUB.read(request)
     return caught.value
 
 
 def test_raw_and_typed_contents_read_alike():
     contents = typed(fp32_contents=[1, 2, 3, 4])
-    assert read_inputs("add_sub", add_sub(), ADD_SUB)["INPUT1"] == [1.0, 2.0, 3.0, 4.0]
-    assert read_inputs("add_sub", add_sub({"contents": contents}, {"contents": contents}, raw=()), ADD_SUB)["INPUT1"] == [
+    assert ADD_SUB.read(add_sub())["INPUT1"] == [1.0, 2.0, 3.0, 4.0]
+    assert ADD_SUB.read(add_sub({"contents": contents}, {"contents": contents}, raw=()))["INPUT1"] == [
         1,
         2,
         3,
@@ -44,11 +44,11 @@ def test_raw_and_typed_contents_read_alike():
 
 
 def test_a_batch_dimension_of_one_may_be_there_or_not():
-    assert read_inputs("add_sub", add_sub({"shape": [4]}, {"shape": [1, 4]}), ADD_SUB)["INPUT0"] == [1.0, 2.0, 3.0, 4.0]
+    assert ADD_SUB.read(add_sub({"shape": [4]}, {"shape": [1, 4]}))["INPUT0"] == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_extra_raw_entries_are_ignored():
-    assert set(read_inputs("add_sub", add_sub(raw=(FOUR, FOUR, b"junk")), ADD_SUB)) == {"INPUT0", "INPUT1"}
+    assert set(ADD_SUB.read(add_sub(raw=(FOUR, FOUR, b"junk")))) == {"INPUT0", "INPUT1"}
 
 
 UNKNOWN = "[request id: <id_unknown>] "
@@ -133,7 +133,7 @@ def test_a_mistake_reads_as_in_triton(name):
     assert isinstance(error, RejectedRequest)
 
 
-STRING = {"text_input": TensorSpec("BYTES", (1,), optional=False)}
+STRING = Inputs("llm_stream", {"text_input": TensorSpec("BYTES", (1,), optional=False)})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_damaged_strings_read_as_in_triton(raw, rejected, text):
     request = pb.ModelInferRequest(raw_input_contents=[raw])
     request.inputs.add(name="text_input", datatype="BYTES", shape=[1])
     with pytest.raises(InvalidRequest) as caught:
-        read_inputs("llm_stream", request, STRING)
+        STRING.read(request)
     assert str(caught.value) == text
     assert isinstance(caught.value, RejectedRequest) is rejected
 
@@ -179,13 +179,13 @@ def test_typed_strings_are_counted(count):
     request = pb.ModelInferRequest()
     request.inputs.add(name="text_input", datatype="BYTES", shape=[1], contents=typed(bytes_contents=[b"a"] * count))
     with pytest.raises(InvalidRequest, match="for inference input 'text_input'"):
-        read_inputs("llm_stream", request, STRING)
+        STRING.read(request)
 
 
 def test_shared_memory_regions_are_never_there():
     request = add_sub({"parameters": {"shared_memory_region": pb.InferParameter(string_param="zz")}}, {})
     with pytest.raises(NotFound, match="Unable to find shared memory region: 'zz'"):
-        read_inputs("add_sub", request, ADD_SUB)
+        ADD_SUB.read(request)
 
 
 @pytest.mark.parametrize(
