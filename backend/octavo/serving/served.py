@@ -62,16 +62,21 @@ class _Progress:
         self.responded_at: float | None = None
         self.responded_output = 0.0
 
-    def count_response(self, generation: Generation, counters: Counters, now: float) -> None:
-        """A response is computed from the one before it on, the first of all from when the engine began."""
-        began, made = self.responded_at, generation.output_seconds
+    def count_response(
+        self, generation: Generation, counters: Counters, now: float, made: float, error: OctavoError | None = None
+    ) -> None:
+        """A response that left at ``now`` is computed from the one before it on, the first of all from when the engine began.
+
+        ``made``: what it took to make text of all tokens by then, in seconds. ``error``: what it says instead of an answer.
+        """
+        began = self.responded_at
         if began is None:
             began = (generation.submitted_at or generation.arrived_at) + (generation.queue_seconds or 0.0)
         text = made - self.responded_output
         compute = now - began - text
         if compute < 0:  # text may be made while the engine is at work
             compute = 0.0
-        number, responses, error = self.responses, counters.responses, generation.error
+        number, responses = self.responses, counters.responses
         place = responses[number] if number < len(responses) else counters.response(number)
         if error is None:
             place.success += 1
@@ -105,7 +110,9 @@ class ServedEngine(Observer):
         self._counters = counters
         self._open: dict[Generation, _Progress] = {}
         self._loop = asyncio.get_running_loop()
-        self._gaps: list[float] = []  # seconds before each token that is not counted yet
+        # What is not counted yet: the seconds before each token, and responses as ``count_response`` takes them.
+        self._gaps: list[float] = []
+        self._responses: list[tuple[_Progress, Generation, float, float]] = []
         self._counting = False
         self._released: Callable[[], None] | None = None
 
@@ -167,32 +174,40 @@ class ServedEngine(Observer):
     def next_tokens(self, seconds: float, count: int) -> None:
         """Count tokens that came together as if they had come one after the other; many at once, while nobody waits for them."""
         if not self._counting:
-            self._counting = True
-            self._loop.call_later(COUNTED_AFTER, self._count_soon)
+            self._count_later()
         if count == 1:
             self._gaps.append(seconds)
         else:
             self._gaps += [seconds / count] * count
 
-    def _count_soon(self) -> None:
-        self._counting = False
-        self._count_gaps()
+    def _count_later(self) -> None:
+        self._counting = True
+        self._loop.call_later(COUNTED_AFTER, self._count_now)
 
-    def _count_gaps(self) -> None:
+    def _count_now(self) -> None:
+        self._counting = False
+        self._count()
+
+    def _count(self) -> None:
         gaps, self._gaps = self._gaps, []
+        responses, self._responses = self._responses, []
         counters = self._counters()
         counters.generation_tokens += len(gaps)
         counters.inter_token_latency.observe_all(gaps)
+        for progress, generation, now, made in responses:
+            progress.count_response(generation, counters, now, made)
 
     def responded(self, generation: Generation) -> None:
-        """Count a piece of an answer."""
+        """Count a piece of an answer, while nobody waits for it."""
         progress = self._open.get(generation)
         if progress is not None:
-            progress.count_response(generation, self._counters(), time.monotonic())
+            if not self._counting:
+                self._count_later()
+            self._responses.append((progress, generation, time.monotonic(), generation.output_seconds))
 
     def finished(self, generation: Generation) -> None:
         """Count the request as a whole, and its last piece."""
-        self._count_gaps()
+        self._count()
         counters = self._counters()
         progress = self._open.pop(generation, None) or _Progress(Arrival(generation.arrived_at))
         assert generation.finished_at is not None
@@ -200,7 +215,8 @@ class ServedEngine(Observer):
             _count_success(counters, generation, progress.arrival.at)
         else:
             count_failure(counters, generation.error, generation.finished_at - progress.arrival.at)
-        progress.count_response(generation, counters, generation.finished_at)
+        finished, made = generation.finished_at, generation.output_seconds
+        progress.count_response(generation, counters, finished, made, generation.error)
         if generation.queue_seconds is not None:
             counters.queue_time.observe(generation.queue_seconds)
         counters.request_latency.observe(generation.finished_at - generation.arrived_at)
