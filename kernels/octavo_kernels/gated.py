@@ -9,8 +9,6 @@ the weight's tile. Programs stay: while one group writes, the other multiplies a
 bands of x, so that the programs of a moment share what they read.
 """
 
-from functools import lru_cache
-
 import torch
 import triton
 import triton.language as tl
@@ -24,6 +22,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from octavo_kernels import hopper
 
 STEP = gl.constexpr(64)  # along K: a row of 128 bytes, as wide as a swizzle
 LINES = gl.constexpr(64)  # of x a group
@@ -165,16 +165,11 @@ def gated(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     out = torch.empty((count, features), dtype=x.dtype, device=x.device)
     token_tiles, feature_tiles = triton.cdiv(count, GROUPS.value * LINES.value), triton.cdiv(features, HALF.value)
     band = max(1, _BAND_BYTES // (GROUPS.value * LINES.value * width * 2))
-    _gated_kernel[(min(_processors(x.device), token_tiles * feature_tiles),)](
+    _gated_kernel[(min(hopper.multiprocessors(x.device), token_tiles * feature_tiles),)](
         _boxes(x, LINES.value, STEP.value), _boxes(weight, HALF.value, STEP.value), _boxes(out, LINES.value, HALF.value),
         features, token_tiles, feature_tiles, triton.cdiv(width, STEP.value), band, num_warps=4, launch_pdl=True,
     )  # fmt: skip
     return out
-
-
-@lru_cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _boxes(operand: torch.Tensor, rows: int, width: int) -> TensorDescriptor:

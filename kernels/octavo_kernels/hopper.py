@@ -1,4 +1,4 @@
-"""Programmatic dependent launch: a kernel's programs start while its predecessor ends. Knows devices, no kernel.
+"""Programmatic dependent launch: a kernel's programs start while its predecessor ends; and what a device has. Knows no kernel.
 
 Between its start and ``after_predecessor`` a kernel may read constants only (weights, tables): whatever another kernel of the chain
 writes is there after it, and not before. Every program of a kernel that is launched so must pass it, early exits included.
@@ -11,6 +11,8 @@ import torch
 import triton
 import triton.language as tl
 from triton.runtime.driver import driver
+
+_MULTIPROCESSORS = {"cpu": 3, "meta": 132}  # Triton's interpreter: so few that work is shared out; and the largest Hopper's
 
 
 class Launch(NamedTuple):
@@ -45,6 +47,14 @@ def pdl(device: torch.device) -> Launch:
 def is_hopper(device: torch.device) -> bool:
     """Whether ``device`` has Hopper's own instructions (TMA, warpgroup products), which later ones lack in part."""
     return _capability(device)[0] == 9
+
+
+@lru_cache
+def multiprocessors(device: torch.device) -> int:
+    """How many ``device`` has; for tensors without memory (meta), by which memory is counted, as many as any Hopper."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return _MULTIPROCESSORS[device.type]
 
 
 def _capability(device: torch.device) -> tuple[int, int]:

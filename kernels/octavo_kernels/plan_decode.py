@@ -5,14 +5,13 @@ and every program takes an equal run of them, whatever rows it crosses. The grid
 hold it.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from octavo_kernels.hopper import after_predecessor, let_successor_start, pdl
+from octavo_kernels.hopper import after_predecessor, let_successor_start, multiprocessors, pdl
 
 TILE = 64
 FIELDS = 8  # of a task, of which six are used
@@ -67,17 +66,11 @@ def _plan_kernel(
         tl.store(arrivals_ptr + unit + row, 0, unit + row < rows * KV_HEADS)
 
 
-@lru_cache
-def _multiprocessors(device: torch.device) -> int:
-    """How many there are (Triton's interpreter runs on a CPU: as if there were three, so that rows are shared out)."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 3
-
-
 def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> "DecodePlan":
     """Plan ``paged_decode`` over rows of ``context_lens`` int32 [R] tokens; holds for every layer of ``num_kv_heads`` heads."""
     rows, device = context_lens.shape[0], context_lens.device
     # Two programs share a multiprocessor's bandwidth better; with few rows one leaves the next kernel room to start.
-    programs = _multiprocessors(device) * (1 if rows <= _FEW_ROWS else 2)
+    programs = multiprocessors(device) * (1 if rows <= _FEW_ROWS else 2)
     tasks = torch.empty((programs, FIELDS), dtype=torch.int32, device=device)
     arrivals = torch.empty(rows * num_kv_heads, dtype=torch.int32, device=device)
     launch = pdl(device)

@@ -12,7 +12,6 @@ import triton
 import triton.language as tl
 
 from octavo_kernels import hopper
-from octavo_kernels.plan_decode import _multiprocessors
 
 FIELDS = 16  # of a task, of which ten are used
 MOST_PARTS = 32
@@ -132,7 +131,7 @@ def plan_units(
     rows, device = context_lens.shape[0], context_lens.device
     block_r = _at_least(rows)
     block_q = groups * ROWS // (num_heads // num_kv_heads)
-    processors = _multiprocessors(device)
+    processors = hopper.multiprocessors(device)
     slots = tokens // block_q + rows  # a row fills at most one tile only in part
     # All tokens may belong to one row; where even they fill the device twice, no unit is cut.
     split = triton.cdiv(tokens, block_q) * num_kv_heads < 2 * processors

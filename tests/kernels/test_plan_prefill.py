@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from octavo_kernels import plan_prefill as planning
+from octavo_kernels import hopper
 from octavo_kernels.plan_prefill import MOST_PARTS, ROWS, plan_units
 
 NONE = [(0, 0)] * 15
@@ -36,7 +36,7 @@ def test_every_tile_of_keys_is_planned_once(
     chunks: list[tuple[int, int]], heads: int, kv_heads: int, processors: int, groups: int, tile: int, device: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(planning, "_multiprocessors", lambda device: processors)
+    monkeypatch.setattr(hopper, "multiprocessors", lambda device: processors)
     counts = [count for count, _ in chunks]
     starts = torch.tensor([0, *counts]).cumsum(0).int().to(device)
     lengths = torch.tensor([length for _, length in chunks], dtype=torch.int32, device=device)
@@ -67,7 +67,7 @@ def test_every_tile_of_keys_is_planned_once(
 
 
 def test_few_queries_behind_a_long_context_take_the_whole_device(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_multiprocessors", lambda device: 132)
+    monkeypatch.setattr(hopper, "multiprocessors", lambda device: 132)
     starts, lengths = (torch.tensor(values, dtype=torch.int32, device=device) for values in ([0, 64], [32_768]))
     plan = plan_units(starts, lengths, 64, 32, 8, 2, 128)
     assert plan.split and (plan.tasks[:, 7] > 0).sum() > 100
