@@ -16,6 +16,7 @@ from octavo_kernels.hopper import after_predecessor, let_successor_start, multip
 TILE = 64
 FIELDS = 8  # of a task, of which six are used
 _BLOCK_P = 32
+_BLOCK_R = 1024  # rows that are looked at together
 _WHOLE = 3  # tiles of a unit that one program takes sooner than several could merge their parts
 _FEW_ROWS = 8
 
@@ -30,6 +31,13 @@ class DecodePlan(NamedTuple):
     arrivals: torch.Tensor
 
 
+@triton.jit
+def _tiles(lengths_ptr, row, rows, TILE: tl.constexpr):
+    """Of each row; none of one that is not there."""
+    length = tl.load(lengths_ptr + row, row < rows, other=0)
+    return tl.where(row < rows, tl.maximum(tl.cdiv(length, TILE), 1), 0)
+
+
 @triton.jit(do_not_specialize=["rows", "programs"])
 def _plan_kernel(
     lengths_ptr, tasks_ptr, arrivals_ptr, rows, programs,
@@ -38,22 +46,30 @@ def _plan_kernel(
 ):  # fmt: skip
     let_successor_start(PDL)
     after_predecessor(PDL)
-    row = tl.arange(0, BLOCK_R)
-    length = tl.load(lengths_ptr + row, row < rows, other=0)
-    tiles = tl.where(row < rows, tl.maximum(tl.cdiv(length, TILE), 1), 0)
-    ends = tl.cumsum(tiles, 0) * KV_HEADS
-    total = tl.sum(tiles, 0) * KV_HEADS
-    longest = tl.max(tiles, 0)
+    block = tl.arange(0, BLOCK_R)
+    total = 0
+    longest = 0
+    for at in range(0, rows, BLOCK_R):
+        tiles = _tiles(lengths_ptr, at + block, rows, TILE)
+        total += tl.sum(tiles, 0) * KV_HEADS
+        longest = tl.maximum(longest, tl.max(tiles, 0))
     share = tl.maximum(tl.cdiv(total, programs), tl.where(longest <= WHOLE, longest, 1))
 
     program = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
     first = program * share
-    before = ends[None, :] <= first[:, None]
-    home = tl.sum(before.to(tl.int32), 1)
-    here = row[None, :] == home[:, None]
-    home_length = tl.sum(tl.where(here, length[None, :], 0), 1)
-    home_tiles = tl.maximum(tl.sum(tl.where(here, tiles[None, :], 0), 1), 1)
-    inside = first - tl.max(tl.where(before, ends[None, :], 0), 1)
+    home = tl.zeros((BLOCK_P,), tl.int32)
+    start = tl.zeros((BLOCK_P,), tl.int32)
+    end = 0
+    for at in range(0, rows, BLOCK_R):
+        tiles = _tiles(lengths_ptr, at + block, rows, TILE)
+        ends = end + tl.cumsum(tiles, 0) * KV_HEADS
+        before = ends[None, :] <= first[:, None]
+        home += tl.sum(before.to(tl.int32), 1)
+        start = tl.maximum(start, tl.max(tl.where(before, ends[None, :], 0), 1))
+        end += tl.sum(tiles, 0) * KV_HEADS
+    home_length = tl.load(lengths_ptr + home, home < rows, other=0)
+    home_tiles = tl.maximum(tl.cdiv(home_length, TILE), 1)
+    inside = first - start
     task = tasks_ptr + program * FIELDS
     known = program < programs
     tl.store(task, home * KV_HEADS + inside // home_tiles, known)
@@ -63,7 +79,7 @@ def _plan_kernel(
     tl.store(task + 4, home_tiles, known)
     tl.store(task + 5, home_length, known)
     for unit in range(tl.program_id(0) * BLOCK_R, rows * KV_HEADS, tl.num_programs(0) * BLOCK_R):
-        tl.store(arrivals_ptr + unit + row, 0, unit + row < rows * KV_HEADS)
+        tl.store(arrivals_ptr + unit + block, 0, unit + block < rows * KV_HEADS)
 
 
 def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> "DecodePlan":
@@ -76,7 +92,7 @@ def plan_decode(context_lens: torch.Tensor, num_kv_heads: int) -> "DecodePlan":
     launch = pdl(device)
     _plan_kernel[(triton.cdiv(programs, _BLOCK_P),)](
         context_lens, tasks, arrivals, rows, programs,
-        KV_HEADS=num_kv_heads, TILE=TILE, WHOLE=_WHOLE, FIELDS=FIELDS, BLOCK_R=max(16, triton.next_power_of_2(rows)),
+        KV_HEADS=num_kv_heads, TILE=TILE, WHOLE=_WHOLE, FIELDS=FIELDS, BLOCK_R=min(_BLOCK_R, max(16, triton.next_power_of_2(rows))),
         BLOCK_P=_BLOCK_P, PDL=launch.PDL, num_warps=4, **launch.options,
     )  # fmt: skip
     return DecodePlan(tasks, arrivals)

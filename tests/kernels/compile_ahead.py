@@ -38,6 +38,7 @@ ALL = [
     *(Attention(8, 2, head_dim, page) for head_dim in (64, 80, 96, 128, 256) for page in (16, 32, 64, 128)),
     *(Attention(2 * group, 2, 128, 64) for group in (1, 2, 3, 5, 6, 7, 8, 16)),
 ]
+MOST_ROWS = 2**16  # that settings allow
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -147,6 +148,7 @@ def main(
         kernels.apply_mask(logits, wide, torch.zeros(2, -(-vocabulary // 32), dtype=torch.int32))
         kernels.sample(logits, real, whole, real, real, wide, whole, wide)
         kernels.sample(torch.zeros(8, vocabulary), real, whole, real, real, wide, whole, wide)
+    kernels.plan_decode(torch.zeros(MOST_ROWS, dtype=torch.int32), 8)
     for model in models:
         launch(kernels, model, chunks)
         launch(invariant, model, chunks[:1])

@@ -27,6 +27,7 @@ DEVICES = [
         [131_072, *[512] * 63],
         list(range(0, 1024, 3)),
         [64] * 1024,
+        [*[100] * 1500, 5000, *[1] * 1000],
     ],
     ids=lambda lengths: f"{len(lengths)}-rows-of-{max(lengths, default=0)}",
 )
