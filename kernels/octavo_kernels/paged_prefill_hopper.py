@@ -379,14 +379,13 @@ def prefill_on_hopper(
     """``paged_prefill`` into ``out`` of tensors that ``fits_hopper``."""
     _, heads, head_dim = q.shape
     num_pages, _, kv_heads, page_size, _ = kv.shape
-    group, page_rows, programs = heads // kv_heads, kv.stride(0) // head_dim, plan.tasks.shape[0]
-    groups = plan.arrivals.shape[1]
-    slots = programs * groups * ROWS.value if plan.split else 0
-    partial = torch.empty(slots * head_dim, dtype=torch.float32, device=q.device)
-    lse = torch.empty(slots, dtype=torch.float32, device=q.device)
+    group, page_rows = heads // kv_heads, kv.stride(0) // head_dim
+    slots, groups = plan.arrivals.shape
+    partial = torch.empty((slots, groups, ROWS.value, head_dim), dtype=torch.float32, device=q.device)
+    lse = torch.empty((slots, groups, ROWS.value), dtype=torch.float32, device=q.device)
     layout = gl.NVMMASharedLayout.get_default_for([page_size, head_dim], _DTYPES[kv.dtype])
     pool = [(num_pages - 1) * page_rows + 2 * kv_heads * page_size, head_dim]
-    _prefill_hopper_kernel[(programs,)](
+    _prefill_hopper_kernel[(plan.tasks.shape[0],)](
         q, TensorDescriptor(kv, pool, [head_dim, 1], [page_size, head_dim], layout), page_table, plan.tasks, plan.arrivals,
         out, partial, lse, q.stride(0), page_rows, page_table.stride(0), scale * _LOG2_E,
         KV_HEADS=kv_heads, GROUP=group, HEAD_DIM=head_dim, GROUPS=groups, TILE=plan.tile, STAGES=2, FIELDS=FIELDS,

@@ -148,7 +148,9 @@ def main(
         kernels.apply_mask(logits, wide, torch.zeros(2, -(-vocabulary // 32), dtype=torch.int32))
         kernels.sample(logits, real, whole, real, real, wide, whole, wide)
         kernels.sample(torch.zeros(8, vocabulary), real, whole, real, real, wide, whole, wide)
-    kernels.plan_decode(torch.zeros(MOST_ROWS, dtype=torch.int32), 8)
+    crowd = torch.zeros(MOST_ROWS, dtype=torch.int32)
+    kernels.plan_decode(crowd, 8)
+    kernels.plan_prefill(torch.zeros(MOST_ROWS + 1, dtype=torch.int32), crowd, MOST_ROWS, 32, 8, 128)
     for model in models:
         launch(kernels, model, chunks)
         launch(invariant, model, chunks[:1])
