@@ -367,10 +367,14 @@ def _prefill_hopper_kernel(
 
 
 def fits_hopper(q: torch.Tensor, kv: torch.Tensor) -> bool:
-    """Whether ``prefill_on_hopper`` takes these: 16 bits, heads 64 or 128 wide, pages of 64 whose layers are runs of memory."""
+    """Whether ``prefill_on_hopper`` takes these: 16 bits, heads 64 or 128 wide, pages of 64 whose layers are runs of memory.
+
+    And no more queries than offsets of 32 bits tell apart: wider ones would cost the kernel registers that it does not have.
+    """
     _, _, kv_heads, page_size, head_dim = kv.shape
     packed = kv.stride()[1:] == (kv_heads * page_size * head_dim, page_size * head_dim, head_dim, 1)
-    return q.dtype in _DTYPES and head_dim in (64, 128) and page_size == PAGE.value and packed and hopper.is_hopper(q.device)
+    fits = q.dtype in _DTYPES and head_dim in (64, 128) and page_size == PAGE.value and packed and q.shape[0] * q.stride(0) <= 2**31
+    return fits and hopper.is_hopper(q.device)
 
 
 def prefill_on_hopper(

@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
+import pytest
 import torch
+
+from octavo_kernels import hopper
+from octavo_kernels.paged_prefill_hopper import fits_hopper
 
 
 class Case(NamedTuple):
@@ -79,3 +83,11 @@ def test_paged_prefill(place, case: Case, fill_cache) -> None:
         if query.shape[0]:
             expected = _attend(query, keys, values, 0.3)
             assert ((answer - expected).norm(dim=-1) <= place.tolerance * expected.norm(dim=-1)).all()
+
+
+def test_queries_that_offsets_of_32_bits_do_not_reach_are_left_to_the_portable_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hopper, "is_hopper", lambda device: True)
+    kv = torch.empty(1, 2, 8, 64, 128, dtype=torch.bfloat16, device="meta")
+    packed = torch.empty(2**18 + 1, 2**13, dtype=torch.bfloat16, device="meta")
+    q = packed[:, : 32 * 128].view(-1, 32, 128)
+    assert fits_hopper(q[1:], kv) and not fits_hopper(q, kv)
