@@ -16,7 +16,7 @@ import torch
 
 from octavo_kernels.reference.decode_inputs import DecodeInputs
 
-__all__ = ["Kernels", "for_device"]
+__all__ = ["Kernels", "for_device", "most_group"]
 
 
 class Kernels(NamedTuple):
@@ -35,6 +35,11 @@ class Kernels(NamedTuple):
     count_tokens: Callable[..., None]
     apply_mask: Callable[..., None]
     sample: Callable[..., torch.Tensor]
+
+
+def most_group(dtype: torch.dtype) -> int:
+    """How many heads of ``dtype`` may share a KV head on a GPU: as many as a tile of prompt attention has rows."""
+    return 32 if dtype == torch.float32 else 64
 
 
 def for_device(device: torch.device, invariant: bool = False) -> Kernels:

@@ -37,6 +37,7 @@ ALL = [
     *FEW,
     *(Attention(8, 2, head_dim, page) for head_dim in (64, 80, 96, 128, 256) for page in (16, 32, 64, 128)),
     *(Attention(2 * group, 2, 128, 64) for group in (1, 2, 3, 5, 6, 7, 8, 16)),
+    Attention(64, 1, 64, 64),
 ]
 MOST_ROWS = 2**16  # that settings allow
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

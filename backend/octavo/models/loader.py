@@ -18,6 +18,7 @@ from octavo.models.linear import Linear, Precision, make_linear, precision_for
 from octavo.models.progress import track
 from octavo.models.shape import ModelShape
 from octavo.models.weights import Checkpoint, DummyCheckpoint, SafetensorsCheckpoint, check_complete
+from octavo_kernels import most_group
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def _resolve(config: EngineConfig, shape: ModelShape, device: torch.device) -> D
         shape = replace(shape, max_len=_max_len(config, shape))
     with found.catch():
         dtype = _dtype(config, shape)
+        _check_group(shape, dtype, device)
     found.check()
     return Description(shape, precision_for(dtype, device, config.deterministic))
 
@@ -108,6 +110,13 @@ def _max_len(config: EngineConfig, shape: ModelShape) -> int:
     if config.max_model_len > shape.max_len:
         raise LoadFailed(f"max_model_len {config.max_model_len} is more than the {shape.max_len} tokens of the model itself.")
     return config.max_model_len
+
+
+def _check_group(shape: ModelShape, dtype: torch.dtype, device: torch.device) -> None:
+    group, most = shape.num_heads // shape.num_kv_heads, most_group(dtype)
+    if device.type != "cpu" and group > most:
+        name = str(dtype).removeprefix("torch.")
+        raise LoadFailed(f"{group} heads of the model share one key-value head; on a GPU at most {most} may in {name}.")
 
 
 def _dtype(config: EngineConfig, shape: ModelShape) -> torch.dtype:

@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo.config import EngineConfig, WeightsFormat
 from octavo.errors import LoadFailed
 from octavo.models.hf_config import read_config, shape_of
+from octavo.models.loader import describe_model
 
 LLAMA = {
     "model_type": "llama",
@@ -134,6 +137,21 @@ def test_a_damaged_config(tmp_path, text, message):
 def test_no_config(tmp_path):
     with pytest.raises(LoadFailed, match=r"has no config\.json"):
         read_config(tmp_path)
+
+
+def test_more_heads_a_group_than_a_gpu_computes_are_refused_there(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | {"num_key_value_heads": 1, "head_dim": 8}))
+    named = {"name": "m", "version": 1, "weights": str(tmp_path), "weights_format": WeightsFormat.DUMMY, "tokenizer": ""}
+
+    def describe(heads, device, dtype="bfloat16"):
+        config = EngineConfig(**named, dtype=dtype, hf_overrides={"num_attention_heads": heads})
+        return describe_model(config, torch.device(device)).shape.num_heads
+
+    assert describe(64, "cuda") == 64 and describe(32, "cuda", "float32") == 32 and describe(65, "cpu") == 65
+    with pytest.raises(LoadFailed, match="65 heads of the model share one key-value head; on a GPU at most 64 may in bfloat16"):
+        describe(65, "cuda")
+    with pytest.raises(LoadFailed, match="33 heads of the model share one key-value head; on a GPU at most 32 may in float32"):
+        describe(33, "cuda", "float32")
 
 
 def test_a_length_beyond_the_model_is_refused(models, load):
