@@ -146,7 +146,7 @@ def main(
         logits, seen = torch.zeros(2, vocabulary), torch.zeros(2, vocabulary, dtype=torch.int16)
         kernels.penalise(logits, seen, wide, real, real, real)
         kernels.count_tokens(seen, wide, wide)
-        kernels.apply_mask(logits, wide, torch.zeros(2, -(-vocabulary // 32), dtype=torch.int32))
+        kernels.apply_mask(logits, wide, torch.zeros(2, -(-vocabulary // 32), dtype=torch.int32), wide)
         kernels.sample(logits, real, whole, real, real, wide, whole, wide)
         kernels.sample(torch.zeros(8, vocabulary), real, whole, real, real, wide, whole, wide)
     crowd = torch.zeros(MOST_ROWS, dtype=torch.int32)

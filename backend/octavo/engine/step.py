@@ -72,7 +72,9 @@ class StepInput(NamedTuple):
 class Masks(NamedTuple):
     """What may come next in those rows that may not say just anything: ``places[row]`` is where it stands on ``board``.
 
-    ``board``: int32 [P, ceil(V / 32)], see ``apply_mask``. What stands at these places stays until the tokens are drawn.
+    ``board``: int32 [P, ceil(V / 32)], see ``apply_mask``. What stands at these places stays until the device has drawn, as it may
+    read it only then: a row's next mask is not asked for before its token has come back, and a place that is another's sooner
+    was that of a row that has been left, whose token nobody takes.
     """
 
     places: Mapping[int, int]

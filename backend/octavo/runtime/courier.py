@@ -1,8 +1,8 @@
 """``Courier``: takes the host's arrays to the device in one copy, and tensors back. Knows bytes, not what they mean."""
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ class Courier:
         self._arrived: torch.cuda.Event | None = None
         self._board: np.ndarray | None = None
         self._unlock: weakref.finalize[..., Courier] | None = None
-        self._numbers: list[int] = []
 
     def send(self, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """The arrays as tensors. On a CPU they share memory with the arrays, which must not change while they are in use."""
@@ -44,30 +43,24 @@ class Courier:
         packed[: ends[-1]].copy_(pinned, non_blocking=True)
         return [_view(packed, start, tensor) for start, tensor in places]
 
-    def send_rows(self, board: np.ndarray, places: Sequence[int], numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows of ``board`` (int32 [P, n]) at ``places``, which ascend, as one tensor [R, n], and ``numbers``, int64.
+    def share(self, board: np.ndarray) -> torch.Tensor:
+        """``board`` as a tensor of the host's memory that the device's kernels can read.
 
-        A GPU reads ``board`` where it is, which is locked in memory for that until another one is sent from: what is read must not
-        change before the device has come to what it is told to do next.
+        It is locked in memory until another one is shared. A kernel reads what stands there when its turn comes, not when it is
+        launched.
         """
-        if self._device.type == "cpu":
-            return torch.from_numpy(board[places]), torch.tensor(numbers)
         if self._board is not board:
-            self._lock(board)
-        here = torch.from_numpy(board)
-        there = torch.empty((len(places), board.shape[1]), dtype=torch.int32, device=self._device)
-        for start, run in _runs(places):
-            there[start : start + len(run)].copy_(here[run.start : run.stop], non_blocking=True)
-        if self._numbers != numbers:  # in most steps they are those of the step before
-            self._numbers, (self._numbers_there,) = numbers, self.send([np.array(numbers)])
-        return there, self._numbers_there
+            if self._device.type == "cuda":
+                self._lock(board)
+            self._board, self._shared = board, torch.from_numpy(board)
+        return self._shared
 
     def _lock(self, board: np.ndarray) -> None:
-        """Have the GPU read ``board`` without a copy made first, in place of the one before."""
+        """Have the GPU read ``board`` where it is, and no longer the one before, which may then go."""
         if self._unlock is not None:
             self._unlock()
         torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(board.ctypes.data, board.nbytes, 0))
-        self._board, self._unlock = board, weakref.finalize(self, _unlock, board)
+        self._unlock = weakref.finalize(self, _unlock, board)
         self._unlock.atexit = False
 
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
@@ -100,15 +93,8 @@ def packed_bytes(arrays: Sequence[np.ndarray]) -> int:
 
 
 def _unlock(board: np.ndarray) -> None:
-    torch.cuda.synchronize()
+    torch.cuda.synchronize()  # a kernel that is yet to run may read it
     torch.cuda.cudart().cudaHostUnregister(board.ctypes.data)
-
-
-def _runs(places: Sequence[int]) -> Iterator[tuple[int, range]]:
-    """Ascending ``places`` as ranges without a gap, each with the number of places before it."""
-    breaks = (np.diff(places) != 1).nonzero()[0] + 1
-    for start, end in pairwise([0, *breaks.tolist(), len(places)]):
-        yield start, range(places[start], places[start] + end - start)
 
 
 def _ends(arrays: Sequence[np.ndarray]) -> list[int]:

@@ -4,6 +4,7 @@ The order is vLLM's: logprobs are of the raw logits; then logit_bias and min_tok
 then temperature and filters, which are the sampling kernel's.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ class Sampler:
         self._penalties = penalties
         self._kernels = kernels
         self._courier = courier
+        self._rows = np.zeros(0, np.int64)
+        self._places: Mapping[int, int] = {}
 
     def start(self, start: RowStart) -> None:
         """Set up one row for a request, new or come back."""
@@ -51,7 +54,7 @@ class Sampler:
         if len(self._penalties.of(rows)):
             self._penalties.apply(logits, rows)
         if masks.places:
-            self._apply_masks(logits, rows.tolist(), masks)
+            self._apply_masks(logits, rows, masks)
         return asked
 
     def count(self, rows: np.ndarray, tokens: torch.Tensor) -> None:
@@ -60,10 +63,13 @@ class Sampler:
         if len(penalised):
             self._penalties.count(rows, penalised, tokens)
 
-    def _apply_masks(self, logits: torch.Tensor, rows: list[int], masks: Masks) -> None:
-        masked = sorted((masks.places[row], at) for at, row in enumerate(rows) if row in masks.places)
-        mask, places = self._courier.send_rows(masks.board, [place for place, _ in masked], [at for _, at in masked])
-        self._kernels.apply_mask(logits, places, mask)
+    def _apply_masks(self, logits: torch.Tensor, rows: np.ndarray, masks: Masks) -> None:
+        if masks.places != self._places or not np.array_equal(rows, self._rows):  # in most steps they are those of the step before
+            masked = [(at, masks.places[row]) for at, row in enumerate(rows.tolist()) if row in masks.places]
+            self._masked = self._courier.send([*np.array(masked, np.int64).reshape(-1, 2).T.copy()])
+            self._rows, self._places = rows, masks.places
+        masked_rows, places = self._masked
+        self._kernels.apply_mask(logits, masked_rows, self._courier.share(masks.board), places)
 
     def _add_biases(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> None:
         table = self._table

@@ -3,12 +3,13 @@
 import torch
 
 
-def apply_mask(logits: torch.Tensor, places: torch.Tensor, mask: torch.Tensor) -> None:
+def apply_mask(logits: torch.Tensor, rows: torch.Tensor, board: torch.Tensor, places: torch.Tensor) -> None:
     """Make ``logits`` (float32 [R, V]) minus infinity in place where a token is not allowed.
 
-    ``places``: int64 [K], the rows that are masked, each once. ``mask``: int32 [K, ceil(V / 32)]: token t is allowed if bit
-    t % 32 of word t // 32 is set.
+    ``rows``: int64 [K], those that are masked, each once. ``board``: int32 [P, ceil(V / 32)], in memory that the device of
+    ``logits`` can read. ``places``: int64 [K], which of the board's masks is that of each row: token t is allowed if bit t % 32 of
+    its word t // 32 is set.
     """
-    bits = (mask[:, :, None] >> torch.arange(32, dtype=torch.int32, device=mask.device)) & 1
+    bits = (board[places][:, :, None] >> torch.arange(32, dtype=torch.int32, device=board.device)) & 1
     forbidden = bits.flatten(1)[:, : logits.shape[1]] == 0
-    logits[places] = logits[places].masked_fill(forbidden, float("-inf"))
+    logits[rows] = logits[rows].masked_fill(forbidden, float("-inf"))

@@ -260,3 +260,29 @@ def test_a_mask_is_the_last_word_and_logprobs_are_of_what_was_before(table: Tabl
     tokens, scores = draw(table.rows, table.sampler, logits, np.array([0, 1]), np.array([1, 1]), only_five)
     assert tokens == [3, 5]
     assert scores[1].logprobs[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_masks_are_those_of_the_rows_of_each_step_whatever_was_before(table: Table) -> None:
+    """Nothing of a step stays for the next one: rows, places and boards change one by one, and what stands at a place as well."""
+    for row in range(4):
+        table.start(row, SamplingParams(temperature=0), PROMPT)
+    board = np.zeros((5, 2), np.int32)
+    board[:, 0] = 1 << np.arange(5)
+    other = np.roll(board, 1, axis=0)
+
+    def drawn(rows: list[int], places: dict[int, int], on: np.ndarray = board) -> list[int]:
+        logits = random_logits(len(rows))
+        logits[:, 50] = 100.0
+        return draw(table.rows, table.sampler, logits, np.array(rows), np.full(len(rows), 5), Masks(places, on))[0]
+
+    assert drawn([0, 1, 2], {0: 4, 2: 1}) == [4, 50, 1]
+    assert drawn([0, 1, 2], {0: 4, 2: 1}) == [4, 50, 1]
+    assert drawn([2, 1, 0], {0: 4, 2: 1}) == [1, 50, 4]
+    assert drawn([2, 1, 0], {0: 3, 2: 1}) == [1, 50, 3]
+    assert drawn([2, 1, 0], {0: 3, 1: 1}) == [50, 1, 3]
+    assert drawn([2, 1, 0], {0: 3, 1: 1}, other) == [50, 0, 2]
+    assert drawn([2, 1], {1: 1}, other) == [50, 0]
+    assert drawn([3, 2], {1: 1}, other) == [50, 50]
+    other[1, 0] = 1 << 9
+    assert drawn([2, 1], {1: 1}, other) == [50, 9]
+    assert drawn([2, 1], {}) == [50, 50]
