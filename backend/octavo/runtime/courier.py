@@ -22,7 +22,8 @@ class Courier:
         """What comes back from a GPU goes on a stream of its own."""
         self._device = device
         self._back = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._arrived: torch.cuda.Event | None = None
+        self._parcels: list[_Parcel] = []  # whose copies are yet to be told to the device
+        self._arrived: torch.cuda.Event | None = None  # of the last copy, while the device's other work may overtake it
         self._board: np.ndarray | None = None
         self._unlock: weakref.finalize[..., Courier] | None = None
 
@@ -64,27 +65,57 @@ class Courier:
         self._unlock.atexit = False
 
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
-        """Start to take ``tensor`` to the host; what is returned waits for it. See ``before_overwriting``."""
+        """Take ``tensor``, as the device is about to make it, to the host; what is returned waits for it.
+
+        The copy is told to the device when it is waited for, or in ``before_overwriting``: what is launched until then need not
+        wait for the host to do so.
+        """
         if self._back is None:
             array = tensor.numpy()
             return lambda: array
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        self._back.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._back):
-            host.copy_(tensor, non_blocking=True)
-        tensor.record_stream(self._back)
-        self._arrived = self._back.record_event()
+        parcel = _Parcel(tensor, torch.cuda.current_stream().record_event())
+        self._parcels.append(parcel)
 
-        def wait(arrived: torch.cuda.Event = self._arrived) -> np.ndarray:
-            arrived.synchronize()
-            return host.numpy()
+        def wait() -> np.ndarray:
+            self._fetch_all()
+            parcel.arrived.synchronize()
+            if self._arrived is parcel.arrived:
+                self._arrived = None
+            return parcel.host.numpy()
 
         return wait
 
     def before_overwriting(self) -> None:
         """Whatever the device is told to do from now on comes after all fetches so far: what was fetched may be overwritten."""
+        self._fetch_all()
         if self._arrived is not None:
             torch.cuda.current_stream().wait_event(self._arrived)
+            self._arrived = None
+
+    def _fetch_all(self) -> None:
+        if self._parcels:
+            with torch.cuda.stream(self._back):
+                for parcel in self._parcels:
+                    parcel.leave()
+            self._arrived = self._parcels[-1].arrived
+            self._parcels = []
+
+
+class _Parcel:
+    """A tensor that goes from a GPU to ``host``, and is there when it has ``arrived``; neither is known before it may ``leave``."""
+
+    def __init__(self, tensor: torch.Tensor, made: torch.cuda.Event) -> None:
+        self._tensor = tensor
+        self._made = made
+
+    def leave(self) -> None:
+        """On the current stream, once it is made."""
+        stream = torch.cuda.current_stream()
+        self.host = torch.empty(self._tensor.shape, dtype=self._tensor.dtype, pin_memory=True)
+        stream.wait_event(self._made)
+        self.host.copy_(self._tensor, non_blocking=True)
+        self._tensor.record_stream(stream)
+        self.arrived = stream.record_event()
 
 
 def packed_bytes(arrays: Sequence[np.ndarray]) -> int:

@@ -8,6 +8,7 @@ Each of a step's two parts is a graph.
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,26 @@ from octavo.runtime.state import RowState
 from octavo_kernels import Kernels
 
 log = logging.getLogger(__name__)
+
+
+class OnDevice(NamedTuple):
+    """What a step before has left of what a step takes of the host: ``changes`` of the table, the rest as in ``StepInput``."""
+
+    shape: Shape
+    changes: int
+    rows: np.ndarray
+    context_lens: np.ndarray
+
+
+class Sampling(NamedTuple):
+    """The second part of a step, made ready during the first: the device waits for its launch, but not for that of the other.
+
+    ``drawn``: where its tokens will be. ``left``: what it leaves on the device for the next step.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    drawn: torch.Tensor
+    left: OnDevice | None
 
 
 class StepGraphs:
@@ -43,7 +64,7 @@ class StepGraphs:
         every = self._shapes.every
         self._step = PaddedStep(decoder, kernels, table, state, courier, page_size, every, device)
         self._stream = torch.cuda.Stream(device)
-        self._on_device: tuple[Shape, int, np.ndarray, np.ndarray] | None = None
+        self._on_device: OnDevice | None = None
         self.reserve_bytes = GRAPHS_BYTES * len(every)
 
     def bind(self, kv: list[torch.Tensor], trial: bool) -> None:
@@ -77,24 +98,22 @@ class StepGraphs:
     @torch.inference_mode()
     def forward(self, step: StepInput) -> torch.Tensor:
         """float32 logits [S, V] of the rows of a step that yield a token; they may be changed before ``sample``."""
-        shape = self._shape(step)
-        self._send(step, shape)
-        self._graphs[shape][0].replay()
-        return self._step.logits[self._step.drawing(step, shape)]
-
-    @torch.inference_mode()
-    def sample(self, step: StepInput) -> torch.Tensor:
-        """int64 [S], their tokens, for the step that ``forward`` was given; each row's newest from now on."""
-        shape = self._shape(step)
-        self._courier.before_overwriting()
-        self._graphs[shape][1].replay()
-        self._on_device = None if shape.tokens else (shape, self._table.changes, step.rows, step.context_lens + 1)
-        return self._step.drawn[self._step.drawing(step, shape)]
-
-    def _shape(self, step: StepInput) -> Shape:
         shape = self._shapes.of(step)
         assert shape is not None
-        return shape
+        self._send(step, shape)
+        forward, sample = self._graphs[shape]
+        forward.replay()
+        drawing = self._step.drawing(step, shape)
+        left = None if shape.tokens else OnDevice(shape, self._table.changes, step.rows, step.context_lens + 1)
+        self._sampling = Sampling(sample, self._step.drawn[drawing], left)
+        return self._step.logits[drawing]
+
+    def sample(self) -> torch.Tensor:
+        """int64 [S], their tokens, of the step that ``forward`` was given last; each row's newest from now on."""
+        self._courier.before_overwriting()
+        self._sampling.graph.replay()
+        self._on_device = self._sampling.left
+        return self._sampling.drawn
 
     def _has(self, shape: Shape) -> bool:
         """Whether there are graphs of ``shape``, now or from now on; an engine without memory for them goes on without."""

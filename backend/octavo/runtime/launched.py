@@ -47,10 +47,11 @@ class LaunchedStep:
 
     @torch.inference_mode()
     def draw(self, masks: Masks) -> None:
-        """Have its tokens drawn, of what ``masks`` allow; see ``Sampler.edit``."""
+        """Have its tokens drawn, of what ``masks`` allow."""
         if self._draw is not None:
             self._drawn = self._draw(masks)
 
+    @torch.inference_mode()
     def wait(self) -> StepOutput:
         """What the step made, once it has ended."""
         drawn = self._drawn

@@ -105,7 +105,7 @@ class ModelRunner:
 
     def _replay(self, graphs: StepGraphs, step: StepInput) -> LaunchedStep:
         logits = graphs.forward(step)
-        return LaunchedStep(len(step.rows), self._steps.drawing(step, logits, lambda: graphs.sample(step)), {})
+        return LaunchedStep(len(step.rows), self._steps.drawing(step, logits, graphs.sample), {})
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -1,7 +1,7 @@
 """``Sampler``: what rows ask for beside a draw: biases, penalties, logprobs. Knows rows and logits, no model.
 
 The order is vLLM's: logprobs are of the raw logits; then logit_bias and min_tokens, then penalties, then what a grammar allows,
-then temperature and filters, which are the sampling kernel's.
+then temperature and filters, which are the sampling kernel's. What a grammar allows is known last, and the device waits for it.
 """
 
 from collections.abc import Mapping
@@ -41,10 +41,10 @@ class Sampler:
         self._table.start(start)
         self._penalties.start(start)
 
-    def edit(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray, masks: Masks) -> Asked | None:
+    def edit(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> Asked | None:
         """Change ``logits`` (float32 [S, V]) as ``rows`` (int64 [S]) ask; returns what is kept of them for logprobs.
 
-        ``positions``: [S], how many tokens stand before the new one. ``masks``: for rows of any step.
+        ``positions``: [S], how many tokens stand before the new one.
         """
         table = self._table
         asking = table.logprobs
@@ -53,23 +53,24 @@ class Sampler:
         self._add_biases(logits, rows, positions)
         if len(self._penalties.of(rows)):
             self._penalties.apply(logits, rows)
-        if masks.places:
-            self._apply_masks(logits, rows, masks)
         return asked
 
-    def count(self, rows: np.ndarray, tokens: torch.Tensor) -> None:
-        """``tokens`` (int64 [S]) were drawn for ``rows``."""
-        penalised = self._penalties.of(rows)
-        if len(penalised):
-            self._penalties.count(rows, penalised, tokens)
-
-    def _apply_masks(self, logits: torch.Tensor, rows: np.ndarray, masks: Masks) -> None:
+    def restrict(self, logits: torch.Tensor, rows: np.ndarray, masks: Masks) -> None:
+        """Leave in ``logits`` (float32 [S, V]) what ``masks``, of rows of any step, allow ``rows`` (int64 [S])."""
+        if not masks.places:
+            return
         if masks.places != self._places or not np.array_equal(rows, self._rows):  # in most steps they are those of the step before
             masked = [(at, masks.places[row]) for at, row in enumerate(rows.tolist()) if row in masks.places]
             self._masked = self._courier.send([*np.array(masked, np.int64).reshape(-1, 2).T.copy()])
             self._rows, self._places = rows, masks.places
         masked_rows, places = self._masked
         self._kernels.apply_mask(logits, masked_rows, self._courier.share(masks.board), places)
+
+    def count(self, rows: np.ndarray, tokens: torch.Tensor) -> None:
+        """``tokens`` (int64 [S]) were drawn for ``rows``."""
+        penalised = self._penalties.of(rows)
+        if len(penalised):
+            self._penalties.count(rows, penalised, tokens)
 
     def _add_biases(self, logits: torch.Tensor, rows: np.ndarray, positions: np.ndarray) -> None:
         table = self._table

@@ -72,15 +72,17 @@ class Steps:
         return LaunchedStep(len(step.rows), self.drawing(step, logits, sample), scored)
 
     def drawing(self, step: StepInput, logits: torch.Tensor, sample: Callable[[], torch.Tensor]) -> Callable[[Masks], Drawn]:
-        """What changes ``logits`` (float32 [S, V], of the rows that yield a token), has them sampled, and sends for the tokens.
+        """What has ``logits`` (float32 [S, V], of the rows that yield a token) sampled, and sends for the tokens.
 
-        ``sample`` draws int64 [S] from ``logits`` as they are then.
+        ``sample`` draws int64 [S] from ``logits`` as they are then. What can be done to them before there are masks is done.
         """
         picks = step.samples.nonzero()[0]
         rows = step.rows[picks]
 
+        asked = self.sampler.edit(logits, rows, step.context_lens[picks])
+
         def draw(masks: Masks) -> Drawn:
-            asked = self.sampler.edit(logits, rows, step.context_lens[picks], masks)
+            self.sampler.restrict(logits, rows, masks)
             drawn = sample()
             self.sampler.count(rows, drawn)
             return Drawn.of(picks, drawn, asked, self._courier)

@@ -190,7 +190,7 @@ class TestReplays:
             errors += error.tolist()
             assert cache.touched(before) <= cache.slots(step)
             best = logits.argmax(-1)
-            assert graphs.sample(step).equal(best)
+            assert graphs.sample().equal(best)
             assert cache.state.newest[step.rows[step.samples]].equal(best)
         median, worst = np.median(errors), max(errors)
         print(f"\n{dtype}: relative error of a row's logits: median {median:.2e}, worst {worst:.2e}")
@@ -209,23 +209,23 @@ class TestReplays:
             expected = cache.eager(step).argmax(-1)
             del sent[:]
             graphs.forward(step)
-            assert graphs.sample(step).equal(expected)
+            assert graphs.sample().equal(expected)
             assert len(sent) == (turn == 0)
         for other in step._replace(context_lens=step.context_lens + 2), step, cache.step(rows[::-1], 5), cache.step(rows[:1], 5):
             del sent[:]
             graphs.forward(other)
-            graphs.sample(other)
+            graphs.sample()
             assert len(sent) == 1
 
     def test_sampling_options_reach_the_graph(self, cache: Rows, graphs: StepGraphs) -> None:
         step = cache.step([0, 1, 2], 5)
         graphs.forward(step)
-        greedy = graphs.sample(step).clone()
+        greedy = graphs.sample().clone()
         hot = SamplingParams(temperature=50.0)
         for seed in range(3):
             graphs._table.start(RowStart(1, np.zeros(1, np.int32), 1, hot, 0, seed, (), False))
             graphs.forward(cache.step([0, 1, 2], 5))
-            drawn = graphs.sample(step)
+            drawn = graphs.sample()
             assert drawn[[0, 2]].equal(greedy[[0, 2]])
             assert drawn[1] != greedy[1]
 
@@ -239,14 +239,14 @@ class TestReplays:
             step = cache.step(rows, 5, chunks)
             expected = cache.eager(step).argmax(-1)
             best = graphs.forward(step).argmax(-1)
-            assert graphs.sample(step).equal(best)
+            assert graphs.sample().equal(best)
             assert dtype == "bfloat16" or best.equal(expected)  # see the first test
 
     def test_nothing_is_taken_by_replaying(self, cache: Rows, graphs: StepGraphs) -> None:
         def run(count: int, token: int) -> None:
             step = cache.step(list(range(count)), token)
             graphs.forward(step)
-            graphs.sample(step)
+            graphs.sample()
 
         for count in range(1, MAX_ROWS + 1):
             run(count, 3)

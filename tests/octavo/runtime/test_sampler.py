@@ -42,7 +42,8 @@ def draw(
 ) -> tuple[list[int], dict[int, TokenLogprobs]]:
     """What the runner does with the logits of a step; changes them."""
     courier = Courier(logits.device)
-    asked = sampler.edit(logits, rows, positions, masks)
+    asked = sampler.edit(logits, rows, positions)
+    sampler.restrict(logits, rows, masks)
     *options, there = courier.send([*table.options(rows), positions])
     drawn = for_device(logits.device).sample(logits, *options, there)
     sampler.count(rows, drawn)
