@@ -30,7 +30,8 @@ from octavo.errors import ErrorFrame, OctavoError
 
 # How late a sleeping thread may be woken, in nanoseconds; Linux makes it 50,000 by itself.
 SLACK = Path("/proc/self/timerslack_ns")
-# An engine is at work when its tokens are ready. Who has slept for long is not, so it wakes early and watches the clock (seconds).
+# An engine is at work when its tokens are ready. Who has slept for long is not, so it wakes early, makes them, and watches the
+# clock. In seconds.
 LONG, EARLY = 5e-3, 3e-4
 INFO = EngineInfo(
     max_model_len=2**20,
@@ -192,12 +193,13 @@ class TokenSource:
             del self._paces[key]
 
     def _step(self) -> Outputs:
-        """A token for everybody to whom one is due, once it is due to anybody."""
+        """A token for everybody to whom the next is due, when it is. They are made before: a device has them when its step ends."""
         frames: Outputs = {}
         if not self._paces:
             return frames
-        sleep_until(min(pace.due for pace in self._paces.values()))
-        now = time.monotonic()
+        due = min(pace.due for pace in self._paces.values())
+        wake_before(due)
+        now = max(due, time.monotonic())
         for key, pace in list(self._paces.items()):
             if pace.due <= now:
                 frame = frames.get(key[0]) or EngineFrame()
@@ -206,18 +208,24 @@ class TokenSource:
                     self._made += made
                     frames[key[0]] = frame
                     self._drop_if_done(key)
+        wait_until(due)
         return frames
 
 
-def sleep_until(due: float) -> None:
-    """Return at ``due`` (``time.monotonic``), or at once if that is over."""
+def wake_before(due: float) -> None:
+    """Sleep while it is long to ``due`` (``time.monotonic``)."""
     left = due - time.monotonic()
     if left > LONG:
         time.sleep(left - EARLY)
-        while time.monotonic() < due:
-            pass
-    elif left > 0:
+
+
+def wait_until(due: float) -> None:
+    """Return at ``due``, or at once if that is over."""
+    left = due - time.monotonic()
+    if left > EARLY:
         time.sleep(left)
+    while time.monotonic() < due:
+        pass
 
 
 if __name__ == "__main__":

@@ -32,14 +32,17 @@ class Answer:
         now = time.monotonic()
         self.due = (now // self._period + 1) * self._period if self._period else now
 
-    def send(self) -> bool:
-        """Send one more token; whether there are more."""
+    def make(self) -> Any:
+        """One more token."""
         word = self._words[self._sent % len(self._words)]
         self._sent += 1
         self.due += self._period
+        return pb_utils.InferenceResponse([pb_utils.Tensor("text_output", np.array([word], dtype=object))])
+
+    def send(self, response: Any) -> bool:
+        """Send what was made last; whether there are more."""
         more = self._sent < self._count
-        output = pb_utils.Tensor("text_output", np.array([word], dtype=object))
-        self._sender.send(pb_utils.InferenceResponse([output]), flags=0 if more else FINAL)
+        self._sender.send(response, flags=0 if more else FINAL)
         return more
 
 
@@ -70,22 +73,30 @@ class TritonPythonModel:
                 answers.append(self._arrived.get())
             while not self._arrived.empty():
                 answers.append(self._arrived.get())
-            _sleep_until(min(answer.due for answer in answers))
-            now = time.monotonic()
-            answers = [answer for answer in answers if answer.due > now or answer.send()]
+            due = min(answer.due for answer in answers)
+            _wake_before(due)
+            now = max(due, time.monotonic())
+            made = {answer: answer.make() for answer in answers if answer.due <= now}
+            _wait_until(due)
+            answers = [answer for answer in answers if answer not in made or answer.send(made[answer])]
 
 
-def _sleep_until(due: float) -> None:
+def _wake_before(due: float) -> None:
     """As our own source does."""
     left = due - time.monotonic()
     if left > LONG:
         time.sleep(left - EARLY)
-        while time.monotonic() < due:
-            pass
-    elif left > 0:
+
+
+def _wait_until(due: float) -> None:
+    """As our own source does."""
+    left = due - time.monotonic()
+    if left > EARLY:
         time.sleep(left)
+    while time.monotonic() < due:
+        pass
 
 
 def _send_all(answer: Answer) -> None:
-    while answer.send():
+    while answer.send(answer.make()):
         pass
