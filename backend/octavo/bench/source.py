@@ -198,7 +198,7 @@ class TokenSource:
         if not self._paces:
             return frames
         due = min(pace.due for pace in self._paces.values())
-        wake_before(due)
+        watching = slept_long(due)
         now = max(due, time.monotonic())
         for key, pace in list(self._paces.items()):
             if pace.due <= now:
@@ -208,22 +208,22 @@ class TokenSource:
                     self._made += made
                     frames[key[0]] = frame
                     self._drop_if_done(key)
-        wait_until(due)
+        wait_until(due, watching)
         return frames
 
 
-def wake_before(due: float) -> None:
-    """Sleep while it is long to ``due`` (``time.monotonic``)."""
+def slept_long(due: float) -> bool:
+    """Sleep until shortly before ``due`` (``time.monotonic``) if that is long; whether it was."""
     left = due - time.monotonic()
     if left > LONG:
         time.sleep(left - EARLY)
+    return left > LONG
 
 
-def wait_until(due: float) -> None:
-    """Return at ``due``, or at once if that is over."""
-    left = due - time.monotonic()
-    if left > EARLY:
-        time.sleep(left)
+def wait_until(due: float, watching: bool) -> None:
+    """Return at ``due``, or at once if that is over; ``watching`` the clock, or asleep."""
+    if not watching:
+        time.sleep(max(0.0, due - time.monotonic()))
     while time.monotonic() < due:
         pass
 

@@ -74,25 +74,25 @@ class TritonPythonModel:
             while not self._arrived.empty():
                 answers.append(self._arrived.get())
             due = min(answer.due for answer in answers)
-            _wake_before(due)
+            watching = _slept_long(due)
             now = max(due, time.monotonic())
             made = {answer: answer.make() for answer in answers if answer.due <= now}
-            _wait_until(due)
+            _wait_until(due, watching)
             answers = [answer for answer in answers if answer not in made or answer.send(made[answer])]
 
 
-def _wake_before(due: float) -> None:
+def _slept_long(due: float) -> bool:
     """As our own source does."""
     left = due - time.monotonic()
     if left > LONG:
         time.sleep(left - EARLY)
+    return left > LONG
 
 
-def _wait_until(due: float) -> None:
+def _wait_until(due: float, watching: bool) -> None:
     """As our own source does."""
-    left = due - time.monotonic()
-    if left > EARLY:
-        time.sleep(left)
+    if not watching:
+        time.sleep(max(0.0, due - time.monotonic()))
     while time.monotonic() < due:
         pass
 

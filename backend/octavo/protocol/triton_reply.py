@@ -51,6 +51,8 @@ TokenText = Callable[[int], str]
 class TritonReply:
     """Writes the messages of one call. ``token_text`` gives a token's own text, for logprobs."""
 
+    __slots__ = ("_call", "_head", "_heads", "_prefixes", "_prompts", "_starts", "_text_alone", "_token_text", "_varying")
+
     def __init__(self, call: TritonCall, token_text: TokenText) -> None:
         """Prepare what all messages of ``call`` share."""
         self._call = call

@@ -9,6 +9,8 @@ TOKEN_BYTES, LOGPROB_BYTES = 16, 100
 class Backlog:
     """Counts the bytes of unread answers, about as many as a response would have for them, up to ``limit``."""
 
+    __slots__ = ("_bytes", "_limit")
+
     def __init__(self, limit: int) -> None:
         """Nothing is unread."""
         self._limit = limit

@@ -16,6 +16,8 @@ _new_decoder = codecs.getincrementaldecoder("utf-8")
 class Detokenizer:
     """The text of one sample. Ids outside the vocabulary add nothing."""
 
+    __slots__ = ("_decoder", "_skipped", "_tokenizer", "_unfinished", "_whole_texts")
+
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True, markers: Collection[str] = ()) -> None:
         """Start an empty text. ``markers``: special tokens that are in it all the same."""
         self._tokenizer, self._whole_texts = tokenizer, tokenizer.whole_texts

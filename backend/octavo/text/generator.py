@@ -75,6 +75,32 @@ class Generation:
     the tokens.
     """
 
+    __slots__ = (
+        "_backlog",
+        "_cached",
+        "_client",
+        "_fresh",
+        "_heard",
+        "_logprobs",
+        "_num_cached",
+        "_observer",
+        "_open",
+        "_prompt_logprobs",
+        "_read_to_end",
+        "_samples",
+        "_streamed",
+        "_unread_bytes",
+        "arrived_at",
+        "error",
+        "finished_at",
+        "first_token_at",
+        "output_seconds",
+        "prompt_token_ids",
+        "queue_seconds",
+        "request",
+        "submitted_at",
+    )
+
     def __init__(
         self,
         request: GenerateRequest,

@@ -18,6 +18,23 @@ class Sample:
     are merged, so what is held is bounded by the answer itself.
     """
 
+    __slots__ = (
+        "_cumulative",
+        "_detokenizer",
+        "_eos",
+        "_logprobs",
+        "_sampling",
+        "_stops",
+        "_text",
+        "_token_ids",
+        "_words",
+        "finish_reason",
+        "last_output_at",
+        "num_tokens",
+        "stop_reason",
+        "watched",
+    )
+
     def __init__(
         self,
         tokenizer: Tokenizer,

@@ -83,6 +83,22 @@ class InferStream:
     ``_line`` holds the requests that may have a message. Once ``_over``, none is begun any more.
     """
 
+    __slots__ = (
+        "_backlog",
+        "_call",
+        "_closed",
+        "_due",
+        "_error_as_status",
+        "_half_closed",
+        "_limit",
+        "_line",
+        "_models",
+        "_open",
+        "_over",
+        "_paused",
+        "_service",
+    )
+
     def __init__(
         self, service: InferService, models: Models, call: Call, limit: int, closed: Callable[["InferStream"], None]
     ) -> None:
