@@ -63,7 +63,7 @@ class TritonReply:
         self._head, self._varying, names, outputs = _shared(request.model, request.version, call.outputs, self._prompts, answers)
         start = names + _id_field(call.id)
         self._starts = {final: start + field + outputs for final, field in _FINAL.items()}
-        self._heads: dict[tuple[bool, int], bytes] = {}  # of messages of one text, by whether they are final and its length
+        self._heads: dict[int, bytes] = {}  # of messages of one text that are not final, by its length
         self._text_alone = call.outputs == ("text_output",) and answers == 1
 
     def unary(self, chunk: GenerateChunk) -> pb.ModelInferResponse:
@@ -74,13 +74,10 @@ class TritonReply:
 
     def streamed(self, chunk: GenerateChunk) -> bytes:
         """One message of a stream, a serialized ``ModelStreamInferResponse``."""
-        if self._text_alone and not self._prefixes:  # what nearly every message is
+        if self._text_alone and not chunk.final and not self._prefixes:  # what nearly every message is
             text = chunk.samples[0].text.encode()
-            kind = chunk.final, len(text)
-            head = self._heads.get(kind)
-            if head is None:
-                head = self._heads[kind] = self._head_of(*kind)
-            return head + text
+            length = len(text)
+            return (self._heads.get(length) or self._head_of(length)) + text
         parts = [self._starts[chunk.final]]
         if self._varying:
             parts.append(self._described(chunk))
@@ -90,10 +87,11 @@ class TritonReply:
         response = b"".join(parts)
         return _INFER_RESPONSE + varint(len(response)) + response
 
-    def _head_of(self, final: bool, length: int) -> bytes:
+    def _head_of(self, length: int) -> bytes:
         """What stands before a text of ``length`` bytes, which is all that a message brings."""
-        start = self._starts[final] + _RAW_CONTENTS + varint(length + _LENGTH.size) + _LENGTH.pack(length)
-        return _INFER_RESPONSE + varint(len(start) + length) + start
+        start = self._starts[False] + _RAW_CONTENTS + varint(length + _LENGTH.size) + _LENGTH.pack(length)
+        head = self._heads[length] = _INFER_RESPONSE + varint(len(start) + length) + start
+        return head
 
     def _described(self, chunk: GenerateChunk) -> bytes:
         """The field ``outputs``, which changes with the number of tokens alone."""

@@ -6,10 +6,10 @@ output, which calls whoever listens. Only long texts are tokenised in a thread, 
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import monotonic
 
 import msgspec
 
@@ -111,7 +111,7 @@ class Generation:
     ) -> None:
         """Nothing is sent before ``start``. ``samples``: those of the first prompt, then those of the second, and so on."""
         self.request = request
-        self.arrived_at = time.monotonic()
+        self.arrived_at = monotonic()
         self.submitted_at: float | None = None
         self.first_token_at: float | None = None
         self.finished_at: float | None = None
@@ -176,7 +176,7 @@ class Generation:
             strand = _Strand(self, asked.id, sample, prompt)
             self._client.submit(asked, strand)
             self._open[asked.id] = strand
-        self.submitted_at = time.monotonic()
+        self.submitted_at = monotonic()
 
     def cancel(self) -> None:
         """Abort what still runs; a reader gets ``Cancelled``. Does nothing once the generation is over."""
@@ -263,12 +263,12 @@ class Generation:
             self.take_in(strand, EngineOutput(strand.id, [token_id]))
             return
         try:
-            now = sample.last_output_at = time.monotonic()
+            now = sample.last_output_at = monotonic()
             if self._backlog is not None:
                 self._unread_bytes += self._backlog.add(1, self._logprobs)
             sample.add_token(token_id)
             self._observer.next_tokens(now - before, 1)
-            self.output_seconds += time.monotonic() - now
+            self.output_seconds += monotonic() - now
             if self._streamed and not self._fresh:
                 self._tell()
         except Exception as error:
@@ -278,7 +278,7 @@ class Generation:
         self.fail(error if isinstance(error, Cancelled) else internal(error, log, self.request.id))
 
     def _read(self, strand: _Strand, output: EngineOutput) -> None:
-        sample, now, before = strand.sample, time.monotonic(), strand.sample.num_tokens
+        sample, now, before = strand.sample, monotonic(), strand.sample.num_tokens
         if output.queue_seconds is not None:
             self._note_start(output, strand.prompt)
         if output.token_ids and self._backlog is not None:
@@ -289,7 +289,7 @@ class Generation:
             self._note_tokens(sample, count, now)
         if sample.finish_reason is not None:
             del self._open[output.id]
-        self.output_seconds += time.monotonic() - now
+        self.output_seconds += monotonic() - now
         more = self._streamed and (count > 0 or output.finish is not None)
         if not self._open:
             self._fresh = self._fresh or more
@@ -328,7 +328,7 @@ class Generation:
             self._heard()
 
     def _finish(self) -> None:
-        self.finished_at = time.monotonic()
+        self.finished_at = monotonic()
         self._observer.finished(self)
         self._heard()
 

@@ -138,7 +138,8 @@ class InferStream:
     def writable(self) -> None:
         """What was held up may go on."""
         if self._line and not self._due:
-            self._speak_soon()
+            self._due = True
+            self._call.at_end_of_turn(self._speak)
 
     def closed(self) -> None:
         """The stream is over; nobody wants what is open."""
@@ -155,11 +156,8 @@ class InferStream:
             request.in_line = True
             self._line.append(request)
             if not self._due:
-                self._speak_soon()
-
-    def _speak_soon(self) -> None:
-        self._due = True
-        self._call.at_end_of_turn(self._speak)
+                self._due = True
+                self._call.at_end_of_turn(self._speak)
 
     def _speak(self) -> None:
         """Write what there is, a message of each request in turn, while the client takes it."""

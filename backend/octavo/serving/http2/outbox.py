@@ -5,6 +5,9 @@ from typing import Protocol
 
 from octavo.serving.http2.frames import DATA, HEAD, MAX_WINDOW, MESSAGE_HEAD, PREFIX
 
+_prefixed = MESSAGE_HEAD.pack
+_PREFIX_SIZE = PREFIX.size
+
 
 class Way(Protocol):
     """The connection. ``window``: what its client still takes, ``max_frame``: in one frame. ``sent`` counts frames of calls.
@@ -40,15 +43,14 @@ class Outbox:
         self._at = 0
 
     def message(self, message: bytes, packed: int) -> None:
-        """Send a message, or as much of it as may be sent."""
-        assert self.waiting is None
+        """Send a message, or as much of it as may be sent; to be called while none is ``waiting``."""
         way, length = self._way, len(message)
-        size = length + PREFIX.size
+        size = length + _PREFIX_SIZE
         if size <= self.window and size <= way.window and size <= way.max_frame and not way.congested:
             self.window -= size
             way.window -= size
             way.sent += 1
-            way.send(MESSAGE_HEAD.pack(size >> 8, size & 0xFF, DATA, 0, self._number, packed, length) + message)
+            way.send(_prefixed(size >> 8, size & 0xFF, DATA, 0, self._number, packed, length) + message)
             return
         self.waiting, self._at = memoryview(PREFIX.pack(packed, length) + message), 0
         self._push()
