@@ -18,7 +18,8 @@ from octavo.serving.directory import private_directory
 from octavo.serving.engines import EngineProcess, Engines
 from octavo.serving.hub import Hub
 from octavo.text.answer_format import AnswerFormat
-from octavo.text.generator import Generation, Generator, Observer
+from octavo.text.generator import Generation, Generator
+from octavo.text.observer import Observer
 from octavo.text.rendering import template_helper
 from octavo.text.request import GenerateChunk, GenerateRequest
 from octavo.text.tokenizer import Tokenizer, load_tokenizer

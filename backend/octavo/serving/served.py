@@ -14,7 +14,8 @@ from octavo.serving.control import EngineBinding, OpenRequest
 from octavo.serving.statistics import Counters, FailureReason
 from octavo.text.answer_format import AnswerFormat
 from octavo.text.backlog import Backlog
-from octavo.text.generator import Generation, Generator, Observer
+from octavo.text.generator import Generation, Generator
+from octavo.text.observer import Observer
 from octavo.text.request import Conversation, GenerateRequest
 from octavo.text.tokenizer import Tokenizer
 

@@ -21,6 +21,7 @@ from octavo.sampling import SamplingParams
 from octavo.structured_outputs import Thoughts
 from octavo.text.admission import Admission
 from octavo.text.backlog import Backlog
+from octavo.text.observer import Observer
 from octavo.text.prompts import PromptReader
 from octavo.text.request import Conversation, GenerateChunk, GenerateRequest
 from octavo.text.sample import Sample
@@ -29,22 +30,6 @@ from octavo.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tokenize")
-
-
-class Observer:
-    """What a generation tells those who count; this one does not care. Times are seconds of ``time.monotonic``."""
-
-    def first_tokens(self, generation: "Generation", seconds: float, count: int) -> None:
-        """A sample's first ``count`` tokens came ``seconds`` after the request."""
-
-    def next_tokens(self, seconds: float, count: int) -> None:
-        """``count`` more tokens of a sample came ``seconds`` after the ones before."""
-
-    def responded(self, generation: "Generation") -> None:
-        """A piece of the answer was taken that is not the last."""
-
-    def finished(self, generation: "Generation") -> None:
-        """The generation is over: complete, failed (``generation.error``) or cancelled. Called once."""
 
 
 class _Strand:
@@ -76,30 +61,10 @@ class Generation:
     """
 
     __slots__ = (
-        "_backlog",
-        "_cached",
-        "_client",
-        "_fresh",
-        "_heard",
-        "_logprobs",
-        "_num_cached",
-        "_observer",
-        "_open",
-        "_prompt_logprobs",
-        "_read_to_end",
-        "_samples",
-        "_streamed",
-        "_unread_bytes",
-        "arrived_at",
-        "error",
-        "finished_at",
-        "first_token_at",
-        "output_seconds",
-        "prompt_token_ids",
-        "queue_seconds",
-        "request",
-        "submitted_at",
-    )
+        "_backlog", "_cached", "_client", "_fresh", "_heard", "_logprobs", "_num_cached", "_observer", "_open", "_prompt_logprobs",
+        "_read_to_end", "_samples", "_streamed", "_unread_bytes", "arrived_at", "error", "finished_at", "first_token_at",
+        "output_seconds", "prompt_token_ids", "queue_seconds", "request", "submitted_at",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from octavo.engine.messages import EngineInfo, EngineOutput, EngineRequest
-from octavo.text.generator import Generator, Observer
+from octavo.text.generator import Generator
+from octavo.text.observer import Observer
 from octavo.text.tokenizer import Tokenizer, load_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))  # for ``asked``
