@@ -1,7 +1,6 @@
 """``Board``: masks in memory that processes share, so that none of them is ever sent. Knows no grammar."""
 
 import fcntl
-import heapq
 import mmap
 import os
 import weakref
@@ -35,19 +34,19 @@ class Board:
         return self._masks
 
     def take(self) -> int:
-        """The lowest place that nobody has, so that those in use lie side by side."""
+        """A place that nobody has."""
         if not self._free:
             places = len(self._masks)
             more = max(_FEW_PLACES, places)
             os.ftruncate(self.file, (places + more) * self._words * _INT32)
-            self._free = [*range(places, places + more)]
-        place = heapq.heappop(self._free)
+            self._free = [*reversed(range(places, places + more))]
+        place = self._free.pop()
         self.up_to(place)
         return place
 
     def give_back(self, place: int) -> None:
         """Nobody reads or writes what is there any more."""
-        heapq.heappush(self._free, place)
+        self._free.append(place)
 
     def up_to(self, place: int) -> np.ndarray:
         """``masks``, ``place`` included."""
