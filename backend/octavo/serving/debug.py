@@ -31,7 +31,7 @@ from octavo.serving.tasks import describe_tasks
 
 MOST_REQUESTS = 1000
 DUMP_PATIENCE, DUMP_STEP = 2.0, 0.05
-LIBRARIES = ("torch", "triton", "transformers", "tokenizers", "grpcio", "protobuf", "pyzmq", "starlette", "uvicorn", "xgrammar")
+LIBRARIES = ("torch", "triton", "transformers", "tokenizers", "grpcio", "protobuf", "pyzmq", "starlette", "uvicorn", "llguidance")
 
 
 class ProcessView(msgspec.Struct, frozen=True):

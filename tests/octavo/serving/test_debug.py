@@ -101,7 +101,7 @@ def test_a_request_on_an_engine_that_hangs_is_seen_with_its_age(stuck: Server) -
     assert processes["engine-1"]["silent_s"] > 0 and processes["engine-1"]["model"] == "tiny 1"
     assert processes["engine-1"]["pid"] == stuck.processes("engine")[0].pid
     assert {"name": "tiny", "version": 1, "state": "READY", "reason": ""} in found["models"]
-    assert found["versions"].keys() >= {"octavo", "python", "torch", "grpcio"}
+    assert found["versions"].keys() >= {"octavo", "python", "torch", "grpcio", "llguidance"}
     assert PROMPT not in text
 
 
