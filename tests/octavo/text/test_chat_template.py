@@ -197,6 +197,7 @@ def test_a_machine_too_busy_to_render_is_not_the_callers_mistake(monkeypatch):
         template.render(CHAT)
     monkeypatch.undo()
     assert template.render(CHAT) == "4"
+    idle.kill()  # it cannot see that nobody wants it any more
 
 
 def test_who_waits_for_a_helper_that_is_killed_is_answered_by_the_next():
